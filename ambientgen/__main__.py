@@ -1,0 +1,217 @@
+"""The command line: `python -m ambientgen make "gentle rain on a window"`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from ambientgen import __version__
+from ambientgen.audio.encode import FORMATS
+from ambientgen.console import ProgressBar
+from ambientgen.engines.audioldm2 import AudioLDM2Engine
+from ambientgen.engines.base import Engine
+from ambientgen.engines.procedural import ProceduralEngine
+from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
+from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, unused_options
+from ambientgen.render import Output, Soundscape, render
+from ambientgen.spec import EngineSpec
+
+DEFAULT_MODEL = "cvssp/audioldm2"
+_NO_LIMIT_BYTES = 2**40
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the answer is the exit code (0 done, 1 the machine's fault, 2 the request's)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UnknownSceneError as error:
+        print(f"error: {error}", *(f"  try: {s}" for s in error.suggestions), sep="\n", file=sys.stderr)
+        return 2
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, GenerationCancelled):
+        print("cancelled", file=sys.stderr)
+        return 130
+    except AmbientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ambientgen", description="Ambient sound from words.")
+    parser.add_argument("--version", action="version", version=f"AmbientGen {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_make(commands.add_parser("make", help="make a soundscape from a description"))
+    _add_models(commands.add_parser("models", help="fetch a model's weights, or say whether they are here"))
+    return parser
+
+
+def _add_make(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("scene", nargs="?", metavar="SCENE", help="the scene in your words")
+    source.add_argument("--recipe", type=Path, metavar="FILE", help="render a stored recipe again")
+    parser.add_argument("--engine", help="procedural or audioldm2 (default: audioldm2 if it is installed)")
+    parser.add_argument("--duration", type=float, metavar="S", help="seconds")
+    parser.add_argument("--quality", choices=get_args(Quality), default="standard")
+    parser.add_argument("--loop", action="store_true", help="the end joins the beginning")
+    parser.add_argument("--seed", type=int, help="the same seed makes the same sound again")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what the model should avoid")
+    parser.add_argument("--guidance-scale", type=float, metavar="X")
+    parser.add_argument("--steps", type=int, metavar="N", help="number of inference steps")
+    parser.add_argument("--format", choices=tuple(FORMATS), help="default: by the ending of --out, else opus")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: ambient-SEED.ogg here")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"hub id or folder (default: {DEFAULT_MODEL})")
+    parser.add_argument("--json", action="store_true", help="print the facts and the recipe as JSON")
+    parser.set_defaults(run=_make)
+
+
+def _make(options: argparse.Namespace) -> int:
+    engines = _engines(options.model)
+    request = None if options.scene is None else _request(options)
+    recipe = (
+        _read_recipe(options.recipe)
+        if request is None
+        else resolve(request, _available(engines), unavailable=_missing(engines))
+    )
+    _check_engines(recipe, engines)
+    output = _output(options, recipe)
+    bar = ProgressBar(sys.stderr)
+    started_s = time.perf_counter()
+    try:
+        soundscape = render(recipe, engines, output, bar.show)
+    finally:
+        bar.clear()
+    if options.json:
+        facts = {**soundscape.facts(), "path": str(soundscape.path), "picture_path": str(soundscape.picture_path)}
+        unused = {} if request is None else unused_options(request, recipe, [e.spec for e in engines.values()])
+        recipe_data = json.loads(soundscape.recipe.to_json())
+        print(json.dumps({**facts, "not_used": unused, "recipe": recipe_data}, ensure_ascii=False, indent=2))
+    else:
+        _print_summary(request, soundscape, engines, time.perf_counter() - started_s)
+    return 0
+
+
+def _request(options: argparse.Namespace) -> SceneRequest:
+    return SceneRequest(
+        description=options.scene,
+        duration_s=options.duration,
+        engine=options.engine,
+        quality=options.quality,
+        loop=options.loop,
+        seed=options.seed,
+        negative_prompt=options.negative_prompt,
+        guidance_scale=options.guidance_scale,
+        num_inference_steps=options.steps,
+    )
+
+
+def _engines(model: str) -> dict[str, Engine]:
+    engines: list[Engine] = [AudioLDM2Engine(model), ProceduralEngine()]
+    return {engine.spec.name: engine for engine in engines}
+
+
+def _available(engines: Mapping[str, Engine]) -> list[EngineSpec]:
+    missing = _missing(engines)
+    return [engine.spec for name, engine in engines.items() if name not in missing]
+
+
+def _missing(engines: Mapping[str, Engine]) -> dict[str, str]:
+    return {
+        name: "is not installed here: run `make model`."
+        for name, engine in engines.items()
+        if isinstance(engine, AudioLDM2Engine) and not engine.installed()
+    }
+
+
+def _check_engines(recipe: Recipe, engines: Mapping[str, Engine]) -> None:
+    missing = _missing(engines)
+    for layer in recipe.layers:
+        if layer.engine not in engines:
+            raise RequestError("This recipe was made by an engine that is not part of this version.")
+        if layer.engine in missing:
+            raise RequestError(f"This recipe needs the engine `{layer.engine}`, which {missing[layer.engine]}")
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        return Recipe.from_json(_recipe_text(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"The recipe file cannot be read: {path}") from error
+
+
+def _recipe_text(text: str) -> str:
+    """The recipe itself, also out of what `--json` printed."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(data["recipe"]) if isinstance(data, dict) and "recipe" in data else text
+
+
+def _output(options: argparse.Namespace, recipe: Recipe) -> Output:
+    out: Path = options.out or Path(f"ambient-{recipe.seed}")
+    by_suffix = {form.suffix: name for name, form in FORMATS.items()}
+    file_format = options.format or by_suffix.get(out.suffix.lower(), "opus")
+    if out.suffix and out.suffix.lower() != FORMATS[file_format].suffix:
+        endings = ", ".join(by_suffix)
+        raise OptionError("out", f"--out ends in {out.suffix}, but the format is {file_format}. Endings: {endings}.")
+    if not out.parent.is_dir():
+        raise OptionError("out", f"The folder of --out does not exist: {out.parent}")
+    return Output(
+        directory=out.parent,
+        name=out.stem if out.suffix else out.name,
+        title=options.scene or recipe.layers[0].prompt,
+        file_format=file_format,
+        max_bytes=_NO_LIMIT_BYTES,
+    )
+
+
+def _print_summary(
+    request: SceneRequest | None, soundscape: Soundscape, engines: Mapping[str, Engine], took_s: float
+) -> None:
+    recipe = soundscape.recipe
+    if request is not None:
+        print(f"you wrote     {request.description}")
+    for layer in recipe.layers:
+        negative = f"  (not: {layer.negative_prompt})" if layer.negative_prompt else ""
+        print(f"{layer.engine:<12}  {layer.prompt}{negative}")
+    if request is not None:
+        for name, unused in unused_options(request, recipe, [e.spec for e in engines.values()]).items():
+            print(f"not used by {name}: {', '.join(unused)}")
+    for note in soundscape.notes:
+        print(f"note          {note}")
+    print(
+        f"made          {soundscape.duration_s:.2f} s in {took_s:.1f} s · {soundscape.integrated_lufs:.1f} LUFS · "
+        f"true peak {soundscape.peak_dbtp:.1f} dBTP · {soundscape.num_bytes / 1024:.0f} KiB · seed {recipe.seed}"
+    )
+    if soundscape.seam is not None:
+        print(f"loop seam     {'clean' if soundscape.seam.clean else 'may be heard'}")
+    print(f"sound         {soundscape.path}\npicture       {soundscape.picture_path}")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("download", "check"))
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"hub id or folder (default: {DEFAULT_MODEL})")
+    parser.set_defaults(run=_models)
+
+
+def _models(options: argparse.Namespace) -> int:
+    from ambientgen import models  # noqa: PLC0415 - only this command needs it
+
+    if options.action == "download":
+        models.download(options.model, say=print)
+        return 0
+    complete = models.is_complete(options.model)
+    print(f"{options.model}: {'complete' if complete else 'not here; `make model` fetches it'}")
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

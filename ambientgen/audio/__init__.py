@@ -1,0 +1,1 @@
+"""Samples: clips, mixing, loops, loudness, health, encoding, pictures. Knows nothing of engines."""

@@ -1,0 +1,375 @@
+"""Clips become files of a size that can be sent, and files become clips."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ambientgen.audio import loudness
+from ambientgen.audio.clip import Clip, Samples
+from ambientgen.errors import ClipTooLargeError, EncodingError, GenerationCancelled, StorageError
+
+#: Frames handed to the codec at a time: one long write of an Ogg codec overflows libsndfile's stack (its issue 1095).
+_BLOCK_FRAMES = 65_536
+_WAV_HEADER_BYTES = 44
+_MAX_PEAK_TRIES = 3
+_PEAK_MARGIN_DB = 0.05
+
+_FULL_DISK = "The disk is full, so the clip could not be kept. Free some space and try again."
+_NO_WRITE = "The clip folder cannot be written. Check that it exists and belongs to the bot's user."
+_NO_READ = "The clip cannot be read: its file is gone or damaged."
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        suffix: the ending of its files. Ogg Opus is `.ogg`: Discord shows no player for `.opus`.
+        lossy: False if decoding gives the samples back.
+    """
+
+    suffix: str
+    lossy: bool
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "opus": Format(".ogg", lossy=True),
+        "mp3": Format(".mp3", lossy=True),
+        "flac": Format(".flac", lossy=False),
+        "wav": Format(".wav", lossy=False),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A written file and its facts, all measured on what decoding the file gives.
+
+    Attributes:
+        path: where it lies.
+        file_format: a name in `FORMATS`; not always the one asked for, see `shrunk`.
+        num_bytes: its size.
+        sample_rate_hz: decoded rate.
+        num_channels: decoded channels.
+        duration_s: decoded length.
+        integrated_lufs: decoded loudness, -inf for silence.
+        peak_dbtp: decoded true peak, -inf for silence.
+        shrunk: True if it had to be smaller, or of another format, than asked for.
+    """
+
+    path: Path
+    file_format: str
+    num_bytes: int
+    sample_rate_hz: int
+    num_channels: int
+    duration_s: float
+    integrated_lufs: float
+    peak_dbtp: float
+    shrunk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """One quality of one format; `compression_level` 0 is best, 1 smallest, None the library's default."""
+
+    file_format: str
+    container: str
+    subtype: str
+    compression_level: float | None = None
+    bitrate_mode: str | None = None
+
+
+# Opus at about 122, 63 and 31 kb/s; below that ambience is no longer recognized. MP3 as VBR: the constant low rates of
+# LAME change the sample rate, and with it the decoded length.
+_OPUS = tuple(_Rung("opus", "OGG", "OPUS", level) for level in (None, 0.9, 0.95))
+_MP3 = tuple(_Rung("mp3", "MP3", "MPEG_LAYER_III", level, "VARIABLE") for level in (0.3, 0.5, 0.7, 0.9))
+_LADDERS: Mapping[str, tuple[_Rung, ...]] = {
+    "opus": _OPUS,
+    "mp3": (*_MP3, *_OPUS[1:]),
+    "flac": (_Rung("flac", "FLAC", "PCM_16"), *_OPUS),
+    "wav": (_Rung("wav", "WAV", "PCM_16"), *_OPUS),
+}
+
+_TAG_NAMES = (
+    "title",
+    "copyright",
+    "software",
+    "artist",
+    "comment",
+    "date",
+    "album",
+    "license",
+    "tracknumber",
+    "genre",
+)
+
+
+def encode(
+    clip: Clip,
+    directory: Path,
+    stem_name: str,
+    file_format: str,
+    *,
+    max_bytes: int,
+    tags: Mapping[str, str],
+    ceiling_dbtp: float = -1.0,
+    report: Callable[[], bool] | None = None,
+) -> Encoded:
+    """Write a clip as a file of at most `max_bytes`.
+
+    A file that would be too large is written again at a lower quality of the same codec; FLAC and WAV become Opus;
+    the last resort is the lowest Opus. A codec moves peaks: where the decoded file passes the ceiling, the gain is
+    lowered by the excess and the file written again (three tries at most). The file appears under its name only when
+    it is complete.
+
+    Args:
+        clip: 48 kHz stereo.
+        directory: must exist.
+        stem_name: file name without its ending.
+        file_format: a name in `FORMATS`.
+        max_bytes: the limit.
+        tags: title, comment, software, date, artist, album, copyright, license, tracknumber or genre. MP3 tags are
+            ASCII, with other characters written as escapes.
+        ceiling_dbtp: highest true peak of the decoded file.
+        report: asked between blocks; False cancels.
+
+    Raises:
+        ValueError: if the format or a tag's name is unknown, or the clip empty.
+        ClipTooLargeError: if it does not fit in any format.
+        StorageError: if the disk is full or the folder cannot be written.
+        EncodingError: if the codec failed for another reason.
+        GenerationCancelled: if `report` answered False.
+    """
+    _validate(clip, file_format, tags)
+    smallest: int | None = None
+    ladder = _LADDERS[file_format]
+    for number, rung in enumerate(ladder):
+        if rung.file_format == "wav" and _wav_bytes(clip) > max_bytes:
+            continue
+        path = directory / f"{stem_name}{FORMATS[rung.file_format].suffix}"
+        # The `.part` in its name is what a cleaning after a crash looks for.
+        partial = directory / f"{stem_name}.{secrets.token_hex(4)}.part{path.suffix}"
+        try:
+            # The last rung is written to its end, to say how small the clip can be.
+            stop_bytes = max_bytes if number < len(ladder) - 1 else None
+            facts = _write_under_ceiling(clip, partial, rung, tags, stop_bytes, ceiling_dbtp, report)
+            if facts is None:
+                continue
+            smallest = facts.num_bytes
+            if smallest > max_bytes:
+                continue
+            with _storage_errors():
+                os.replace(partial, path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return Encoded(
+            path=path,
+            file_format=rung.file_format,
+            num_bytes=facts.num_bytes,
+            sample_rate_hz=facts.sample_rate_hz,
+            num_channels=facts.num_channels,
+            duration_s=facts.measured.num_samples / facts.sample_rate_hz,
+            integrated_lufs=facts.measured.integrated_lufs,
+            peak_dbtp=facts.measured.peak_dbtp,
+            shrunk=number > 0,
+        )
+    raise ClipTooLargeError(
+        f"The clip of {clip.duration_s:.0f} s does not fit into {_megabytes(max_bytes)}: "
+        f"the smallest file it can be has {_megabytes(smallest or 0)}. Ask for a shorter one."
+    )
+
+
+def decode(path: Path) -> Clip:
+    """Read a sound file.
+
+    Raises:
+        StorageError: if it is gone, damaged, or not a sound file.
+    """
+    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            blocks = list(_read_blocks(file))
+            empty = np.zeros((file.channels, 0), np.float32)
+            return Clip(np.concatenate(blocks, axis=1) if blocks else empty, int(file.samplerate))
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise StorageError(_NO_READ) from error
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The tags of a sound file, those that are there; `encode` takes them back.
+
+    Raises:
+        StorageError: if it is gone, damaged, or not a sound file.
+    """
+    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            tags = {name: str(getattr(file, name)) for name in _TAG_NAMES}
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise StorageError(_NO_READ) from error
+    # libsndfile adds its own name to the software's.
+    tags["software"] = tags["software"].partition(" (libsndfile")[0]
+    return {name: text for name, text in tags.items() if text}
+
+
+def _validate(clip: Clip, file_format: str, tags: Mapping[str, str]) -> None:
+    if file_format not in FORMATS:
+        raise ValueError(f"unknown format {file_format!r}: there are {', '.join(FORMATS)}")
+    unknown = sorted(set(tags) - set(_TAG_NAMES))
+    if unknown:
+        raise ValueError(f"unknown tags {unknown}: there are {', '.join(_TAG_NAMES)}")
+    if clip.num_samples == 0:
+        raise ValueError("an empty clip cannot be encoded")
+
+
+class _Facts(NamedTuple):
+    """A written file, as decoded."""
+
+    num_bytes: int
+    sample_rate_hz: int
+    num_channels: int
+    measured: loudness.Measured
+
+
+def _write_under_ceiling(
+    clip: Clip,
+    partial: Path,
+    rung: _Rung,
+    tags: Mapping[str, str],
+    stop_bytes: int | None,
+    ceiling_dbtp: float,
+    report: Callable[[], bool] | None,
+) -> _Facts | None:
+    """Write, measure, and write lower while the peak is too high; None if the file grew past `stop_bytes`."""
+    gain_db = 0.0
+    with _storage_errors():
+        for _ in range(_MAX_PEAK_TRIES):
+            num_bytes = _write(clip, partial, rung, tags, gain_db, stop_bytes, report)
+            if num_bytes is None:
+                return None
+            facts = _measure(partial, num_bytes, report)
+            excess_db = facts.measured.peak_dbtp - ceiling_dbtp
+            if excess_db <= 0.0:
+                break
+            gain_db -= excess_db + _PEAK_MARGIN_DB
+    return facts
+
+
+def _measure(path: Path, num_bytes: int, report: Callable[[], bool] | None) -> _Facts:
+    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+
+    with soundfile.SoundFile(os.fspath(path)) as file:
+        rate_hz, num_channels = int(file.samplerate), int(file.channels)
+        measured = loudness.measure(_reported(_read_blocks(file), report), rate_hz, num_channels)
+    return _Facts(num_bytes, rate_hz, num_channels, measured)
+
+
+def _write(
+    clip: Clip,
+    partial: Path,
+    rung: _Rung,
+    tags: Mapping[str, str],
+    gain_db: float,
+    stop_bytes: int | None,
+    report: Callable[[], bool] | None,
+) -> int | None:
+    """Write the whole file and answer its size; None as soon as it has grown past `stop_bytes`."""
+    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+
+    options: dict[str, Any] = {}
+    if rung.compression_level is not None:
+        options["compression_level"] = rung.compression_level
+    if rung.bitrate_mode is not None:
+        options["bitrate_mode"] = rung.bitrate_mode
+    factor = np.float32(10.0 ** (gain_db / 20.0))
+    # Opened here and not by libsndfile: its errors carry no errno.
+    with partial.open("wb+") as raw:
+        with soundfile.SoundFile(
+            raw.fileno(),
+            "w",
+            clip.sample_rate_hz,
+            clip.num_channels,
+            format=rung.container,
+            subtype=rung.subtype,
+            closefd=False,
+            **options,
+        ) as file:
+            for name, text in tags.items():
+                setattr(file, name, _tag_text(text, ascii_only=rung.file_format == "mp3"))
+            for block in _reported(_blocks(clip.samples), report):
+                file.write(np.ascontiguousarray((block * factor).T))
+                if stop_bytes is not None and os.fstat(raw.fileno()).st_size > stop_bytes:
+                    return None
+        os.fsync(raw.fileno())  # a clip that was announced survives a power cut
+        num_bytes = os.fstat(raw.fileno()).st_size
+    return None if stop_bytes is not None and num_bytes > stop_bytes else num_bytes
+
+
+def _blocks(samples: Samples) -> Iterator[Samples]:
+    for start in range(0, samples.shape[1], _BLOCK_FRAMES):
+        yield samples[:, start : start + _BLOCK_FRAMES]
+
+
+def _read_blocks(file: Any) -> Iterator[Samples]:
+    """The rest of an open sound file, in blocks of shape (num_channels, n)."""
+    while (frames := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)).shape[0]:
+        yield np.ascontiguousarray(frames.T)
+
+
+def _reported(blocks: Iterator[Samples], report: Callable[[], bool] | None) -> Iterator[Samples]:
+    """The same blocks, asking before each whether the work is still wanted."""
+    for block in blocks:
+        if report is not None and not report():
+            raise GenerationCancelled
+        yield block
+
+
+@contextlib.contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Turn what the disk refuses into words, without the path."""
+    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        raise StorageError(_FULL_DISK if full else _NO_WRITE) from error
+    except AssertionError as error:
+        # soundfile asserts that every frame was taken; a full disk is what makes a write short.
+        raise StorageError(_FULL_DISK) from error
+    except soundfile.LibsndfileError as error:
+        # Code 2 is "system error": the folder and file were opened before, so it is a write that failed.
+        if error.code == 2:
+            raise StorageError(_FULL_DISK) from error
+        raise EncodingError("The clip could not be encoded.") from error
+
+
+def _wav_bytes(clip: Clip) -> int:
+    """Least size of 16-bit WAV; tags come on top."""
+    return _WAV_HEADER_BYTES + 2 * clip.num_channels * clip.num_samples
+
+
+def _tag_text(text: str, *, ascii_only: bool) -> str:
+    """Text that a tag can hold: no control characters, no half surrogates."""
+    plain = "".join(" " if unicodedata.category(char) in {"Cc", "Cs"} else char for char in text)
+    return plain.encode("ascii", "backslashreplace").decode("ascii") if ascii_only else plain
+
+
+def _megabytes(num_bytes: int) -> str:
+    mebibytes = num_bytes / 2**20
+    return f"{mebibytes:.1f} MiB" if mebibytes >= 0.1 else f"{num_bytes / 2**10:.1f} KiB"

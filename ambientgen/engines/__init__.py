@@ -1,0 +1,1 @@
+"""The engines, and the protocol they share (`base`)."""

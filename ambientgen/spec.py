@@ -1,0 +1,42 @@
+"""What an engine can do, readable without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Options of a `SceneRequest` that only some engines can use. Every other option is used by all of them.
+ENGINE_OPTIONS = ("quality", "negative_prompt", "guidance_scale", "num_inference_steps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """An engine's abilities and limits.
+
+    Attributes:
+        name: what people type after `engine:`.
+        version: changes whenever the same recipe would give another sound.
+        model: the weights' name, or None for an engine without weights.
+        sample_rate_hz: of the clips it finishes.
+        num_channels: of the clips it finishes.
+        default_duration_s: the length when nobody asked for one.
+        longest_good_s: the longest take that still sounds good; longer scenes are extended from it.
+        longest_step_s: the longest piece of work that cannot be interrupted, on this machine.
+        supports: the names in `ENGINE_OPTIONS` that change its sound, and "loop" if its takes can join their own end
+            to their beginning.
+        needs_gpu: True if it runs on the one GPU thread (also when that thread uses the CPU), False for the CPU pool.
+        reads_any_text: True if any description works; False if it only makes what it knows.
+        license: the license of the weights, in one line.
+    """
+
+    name: str
+    version: str
+    model: str | None
+    sample_rate_hz: int
+    num_channels: int
+    default_duration_s: float
+    longest_good_s: float
+    longest_step_s: float
+    supports: frozenset[str]
+    needs_gpu: bool
+    reads_any_text: bool
+    license: str

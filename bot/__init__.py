@@ -1,0 +1,1 @@
+"""The Discord service around `ambientgen`: queue, store, commands and delivery."""

@@ -1,0 +1,154 @@
+"""`python -m bot`: builds everything, passes it on, and takes it down again in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import discord
+
+from ambientgen import __version__
+from ambientgen.engines.audioldm2 import AudioLDM2Engine
+from ambientgen.engines.base import Engine
+from ambientgen.engines.procedural import ProceduralEngine
+from ambientgen.errors import AmbientError
+from ambientgen.executor import Executor
+from bot import welcome
+from bot.client import AmbientClient, invite_url
+from bot.clips import Clips
+from bot.delivery import Delivery
+from bot.jobs import JobQueue
+from bot.lock import AlreadyRunningError, DataFolderError, DataFolderLock
+from bot.services import Services
+from bot.settings import Settings, SettingsError
+from bot.store import Store, StoreError
+
+log = logging.getLogger("bot")
+
+#: How long a stop waits for the running step to end.
+_GRACE_S = 8.0
+
+
+def main() -> int:
+    """Start the bot, or show what it does where there is no token yet. The answer is the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Windows console with an old code page cannot print every character
+            stream.reconfigure(errors="replace")
+    try:
+        settings = Settings.load(os.environ, Path(".env"))
+        if settings.discord_token is None:
+            print(welcome.words(welcome.first_sound(settings.data_dir, settings.target_lufs)))
+            return 0
+        _set_up_logs(settings.log_level)
+        with DataFolderLock(settings.data_dir):
+            asyncio.run(_serve(settings))
+    except (SettingsError, DataFolderError, AlreadyRunningError, StoreError, AmbientError) as error:
+        print(f"AmbientGen cannot start: {error}", file=sys.stderr)
+        return 1
+    except discord.LoginFailure:
+        print(
+            "AmbientGen cannot start: Discord does not accept DISCORD_TOKEN. Copy it again from your application's "
+            "“Bot” page (https://discord.com/developers/applications); resetting it there makes a new one.",
+            file=sys.stderr,
+        )
+        return 1
+    except (discord.HTTPException, discord.GatewayNotFound, discord.ConnectionClosed, OSError) as error:
+        log.debug("the connection failed", exc_info=True)
+        print(
+            f"AmbientGen cannot reach Discord ({type(error).__name__}). Check the network and try again.",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    assert settings.discord_token is not None
+    stop = asyncio.Event()
+    clips = Clips(settings.data_dir / "clips", settings.max_clips_mib * 2**20)
+    clips.prepare()
+    async with Store.open(settings.data_dir / "ambient.db") as store:
+        executor = Executor(_engines(settings))
+        client = AmbientClient()
+        delivery = Delivery(client=client, store=store, clips=clips, specs=executor.specs)
+        queue = JobQueue(
+            store=store,
+            executor=executor,
+            clips=clips,
+            presenter=delivery,
+            max_pending=settings.max_pending,
+            max_pending_per_user=settings.max_pending_per_user,
+        )
+        client.services = Services(
+            settings=settings, store=store, executor=executor, clips=clips, queue=queue, delivery=delivery
+        )
+        _on_signal(asyncio.get_running_loop(), stop.set)
+        log.info("AmbientGen %s starts", __version__)
+        await client.login(settings.discord_token.reveal())
+        executor.start(queue.engines_changed)
+        log.info("invite link: %s", invite_url(client.application_id or 0))
+        connection = asyncio.create_task(client.connect())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            recovery = asyncio.create_task(_recover(client, queue))
+            await asyncio.wait({connection, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            recovery.cancel()
+            if connection.done():
+                connection.result()
+        finally:
+            log.info("stopping")
+            stopping.cancel()
+            await queue.close(_GRACE_S)
+            await client.close()
+            connection.cancel()
+            with contextlib.suppress(asyncio.CancelledError, discord.DiscordException):
+                await connection
+            log.info("stopped")
+
+
+async def _recover(client: AmbientClient, queue: JobQueue) -> None:
+    await client.wait_until_ready()
+    try:
+        await queue.recover()
+    except StoreError:
+        log.exception("what an earlier process left could not be taken up")
+
+
+def _engines(settings: Settings) -> list[Engine]:
+    """The preferred engine first."""
+    engines: list[Engine] = []
+    if settings.model is not None:
+        engines.append(AudioLDM2Engine(settings.model, settings.device, settings.dtype))
+    engines.append(ProceduralEngine())
+    return engines
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Stop in order on Ctrl-C and SIGTERM. Windows' loops take no handlers: there the signal module does it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def _set_up_logs(level: str) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    # At DEBUG discord.py logs the addresses of webhooks, which hold interaction tokens.
+    logging.getLogger("discord").setLevel(max(logging.getLevelName(level), logging.INFO))
+    # Connects, resumes and rate limits are told by their warnings.
+    logging.getLogger("discord.gateway").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands below `/ambient`, one file a group."""

@@ -1,0 +1,117 @@
+"""`/ambient generate`."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import discord
+from ambientgen.audio.encode import FORMATS
+from discord import app_commands
+
+from ambientgen import scenes
+from ambientgen.errors import OptionError, RequestError
+from ambientgen.recipe import (
+    MAX_GUIDANCE_SCALE,
+    MAX_NEGATIVE_PROMPT_CHARS,
+    MAX_SEED,
+    MAX_STEPS,
+    MIN_GUIDANCE_SCALE,
+    MIN_STEPS,
+    Quality,
+    SceneRequest,
+)
+from bot.cogs.preset import suggest_presets
+from bot.services import MIN_DURATION_S, Services
+from bot.store import Preset
+from bot.ui import cards
+from bot.ui.buttons import ideas_view
+
+Interaction = discord.Interaction[Any]
+_MAX_DURATION_S = 120
+
+
+def add_commands(group: app_commands.Group, services: Services) -> None:
+    """Add the command to `/ambient`."""
+    engines = [app_commands.Choice(name=name, value=name) for name in services.executor.specs()]
+    qualities = [app_commands.Choice(name=name, value=name) for name in get_args(Quality)]
+    formats = [app_commands.Choice(name=name, value=name) for name in FORMATS]
+
+    async def suggest(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+        return await suggest_presets(services, interaction, current)
+
+    @group.command(name="generate", description="Turn a scene into an ambient soundscape")
+    @app_commands.describe(
+        scene="What you want to hear, like: gentle rain on a window with distant thunder",
+        duration="Length in seconds",
+        engine="Which engine makes it (default: the best one that is ready)",
+        quality="draft is quick, high takes the best of three",
+        loop="Make the end join the beginning",
+        preset="Start from a saved preset; other options change it",
+        seed="The same seed makes the same sound again",
+        negative_prompt="What the model should avoid",
+        guidance_scale="How closely the model follows the words (5 to 7.5 is best)",
+        steps="How many steps the model takes (default: 50)",
+        format="File format (default: opus)",
+        private="Only you see the result",
+    )
+    @app_commands.choices(engine=engines, quality=qualities, format=formats)
+    @app_commands.autocomplete(preset=suggest)
+    async def generate(
+        interaction: Interaction,
+        scene: app_commands.Range[str, scenes.MIN_DESCRIPTION_CHARS, scenes.MAX_DESCRIPTION_CHARS] | None = None,
+        duration: app_commands.Range[int, MIN_DURATION_S, _MAX_DURATION_S] | None = None,
+        engine: str | None = None,
+        quality: str | None = None,
+        loop: bool | None = None,
+        preset: app_commands.Range[str, 1, 100] | None = None,
+        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        negative_prompt: app_commands.Range[str, 1, MAX_NEGATIVE_PROMPT_CHARS] | None = None,
+        guidance_scale: app_commands.Range[float, MIN_GUIDANCE_SCALE, MAX_GUIDANCE_SCALE] | None = None,
+        steps: app_commands.Range[int, MIN_STEPS, MAX_STEPS] | None = None,
+        format: str | None = None,  # noqa: A002 - the option's name in Discord
+        private: bool = False,
+    ) -> None:
+        if scene is None and preset is None:
+            await _show_ideas(interaction)
+            return
+        if format is not None and format not in FORMATS:
+            raise OptionError("format", f"`format` is one of {', '.join(FORMATS)}.")
+        saved = None if preset is None else await _find_preset(services, interaction, preset)
+        given = {
+            "description": scene,
+            "duration_s": None if duration is None else float(duration),
+            "engine": engine,
+            "quality": quality,
+            "loop": loop,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+            "guidance_scale": guidance_scale,
+            "num_inference_steps": steps,
+        }
+        request = merge(saved, {name: value for name, value in given.items() if value is not None})
+        await services.ask(interaction, request, file_format=format or "opus", private=private, preset=saved)
+
+
+def merge(preset: Preset | None, given: dict[str, Any]) -> SceneRequest:
+    """A preset's request with the options that were given explicitly in its place."""
+    if preset is None:
+        return SceneRequest(**given)
+    base = {name: getattr(preset.request, name) for name in SceneRequest.__dataclass_fields__}
+    return SceneRequest(**{**base, **given, "preset": preset.name})
+
+
+async def _find_preset(services: Services, interaction: Interaction, name: str) -> Preset:
+    preset = await services.store.presets.get_by_name(interaction.user.id, interaction.guild_id, name)
+    if preset is None:
+        raise RequestError(
+            f"There is no preset “{cards.quoted(name, 60)}” here. `/ambient preset list` shows the ones you can use."
+        )
+    return preset
+
+
+async def _show_ideas(interaction: Interaction) -> None:
+    embed = discord.Embed(
+        color=cards.COLOR,
+        description="Describe what you want to hear with `scene:`, or press one of these:",
+    )
+    await interaction.response.send_message(embed=embed, view=ideas_view(list(scenes.examples())), ephemeral=True)

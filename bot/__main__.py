@@ -93,14 +93,14 @@ async def _serve(settings: Settings) -> None:
         _on_signal(asyncio.get_running_loop(), stop.set)
         log.info("AmbientGen %s starts", __version__)
         await client.login(settings.discord_token.reveal())
+        # Before the gateway connects: what an earlier process left comes before anything new.
+        await queue.recover()
         executor.start(queue.engines_changed)
         log.info("invite link: %s", invite_url(client.application_id or 0))
         connection = asyncio.create_task(client.connect())
         stopping = asyncio.create_task(stop.wait())
         try:
-            recovery = asyncio.create_task(_recover(client, queue))
             await asyncio.wait({connection, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            recovery.cancel()
             if connection.done():
                 connection.result()
         finally:
@@ -112,14 +112,6 @@ async def _serve(settings: Settings) -> None:
             with contextlib.suppress(asyncio.CancelledError, discord.DiscordException):
                 await connection
             log.info("stopped")
-
-
-async def _recover(client: AmbientClient, queue: JobQueue) -> None:
-    await client.wait_until_ready()
-    try:
-        await queue.recover()
-    except StoreError:
-        log.exception("what an earlier process left could not be taken up")
 
 
 def _engines(settings: Settings) -> list[Engine]:
@@ -148,6 +140,9 @@ def _set_up_logs(level: str) -> None:
     logging.getLogger("discord").setLevel(max(logging.getLevelName(level), logging.INFO))
     # Connects, resumes and rate limits are told by their warnings.
     logging.getLogger("discord.gateway").setLevel(logging.WARNING)
+    # The bot joins no voice channels, so the packages for that need not be missed.
+    discord.VoiceClient.warn_nacl = False
+    discord.VoiceClient.warn_dave = False
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class AmbientClient(discord.Client):
             return
         await self.tree.sync()
         await self.services.store.set_meta(_SYNCED_KEY, digest)
-        log.info("told Discord the commands; invite the bot with %s", invite_url(self.application_id or 0))
+        log.info("told Discord the commands")
 
     # ------------------------------------------------------------------ what buttons and menus do
 

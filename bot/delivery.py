@@ -79,6 +79,7 @@ class Delivery:
 
     async def _follow(self, job: Job, look: Callable[[], JobView | None]) -> None:
         shown: str | None = None
+        await asyncio.sleep(_EDIT_EVERY_S)  # a new card says it all; a quick job needs no edit but the last
         while (view := look()) is not None and _token_lives(job):
             embed = cards.waiting(job, view)
             if embed.description != shown:

@@ -15,6 +15,7 @@ from bot.store import StoreError
 
 _RETRY = "Please try again in a little while."
 
+
 def _with_suggestions(error: BaseException) -> str:
     suggestions = error.suggestions if isinstance(error, errors.UnknownSceneError) else ()
     return "\n".join([str(error), *(f"• try `{suggestion}`" for suggestion in suggestions)])

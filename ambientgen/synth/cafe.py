@@ -54,7 +54,7 @@ def render(canvas: Canvas) -> Samples:
     num_talkers = round(canvas.swing(3.5, 17.0))
     out = shaped_noise(canvas, _ROOM, correlation=0.6)
     out = modulate(canvas, out, np.exp(0.15 * curve(canvas, 0.05, 1.0, 2)))
-    out *= np.float32(db(-17.0))
+    out *= np.float32(db(canvas.slide(-22.0, -15.0)))
     for side in canvas.rng.permutation(np.linspace(-0.65, 0.65, num_talkers)):
         out += _talker(canvas, float(side)) * np.float32(db(-4.0) * canvas.rng.uniform(0.35, 1.0) ** 2)
     out += _consonants(canvas, num_talkers)
@@ -113,7 +113,7 @@ def _tract(canvas: Canvas, hz: npt.NDArray[np.floating], scale: float) -> npt.ND
     for formant, width in zip(formants, (80.0, 110.0, 170.0), strict=True):
         total *= formant**2 / (formant**2 - hz**2 + 1j * hz * width)
     # A raised voice is a brighter one.
-    effort = (1.0 + (hz / 700.0) ** 2) ** canvas.slide(-0.22, 0.22)
+    effort = (1.0 + (hz / 700.0) ** 2) ** canvas.slide(-0.3, 0.3)
     return (total * effort * (hz / (hz + 120.0)) / (1.0 + (hz / canvas.swing(1700.0, 3900.0)) ** 4)).astype(
         np.complex64
     )

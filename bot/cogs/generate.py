@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import discord
-from ambientgen.audio.encode import FORMATS
 from discord import app_commands
 
 from ambientgen import scenes
+from ambientgen.audio.encode import FORMATS
 from ambientgen.errors import OptionError, RequestError
 from ambientgen.recipe import (
     MAX_GUIDANCE_SCALE,

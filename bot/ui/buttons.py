@@ -6,7 +6,6 @@ A button on a card belongs to the job, not to the process: pressing it looks the
 from __future__ import annotations
 
 import re
-
 from typing import Any, Self
 
 import discord

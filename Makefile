@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-MODEL ?= cvssp/audioldm2
+MODEL ?= $(or $(shell sed -n 's/^AMBIENT_MODEL=//p' .env 2>/dev/null | tail -n 1),cvssp/audioldm2)
 
 .PHONY: help run model test check format lint types wire bench clean
 
@@ -21,6 +21,7 @@ run: $(VENV)/base.stamp
 
 model: $(VENV)/base.stamp
 	@$(BIN)/python -m ambientgen models describe --model "$(MODEL)"
+	@echo "Packages: torch, diffusers and transformers, about 1 GB (5 GB where torch brings CUDA)"
 	@$(MAKE) --no-print-directory $(VENV)/model.stamp
 	@$(BIN)/python -m ambientgen models download --model "$(MODEL)"
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from ambientgen import __version__
+from ambientgen import __version__, models
 from ambientgen.audio.encode import FORMATS
 from ambientgen.console import ProgressBar
-from ambientgen.engines.audioldm2 import AudioLDM2Engine
+from ambientgen.engines.audioldm2 import DEFAULT_MODEL, AudioLDM2Engine
 from ambientgen.engines.base import Engine
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
@@ -21,12 +21,14 @@ from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, unused_opt
 from ambientgen.render import Output, Soundscape, render
 from ambientgen.spec import EngineSpec
 
-DEFAULT_MODEL = "cvssp/audioldm2"
 _NO_LIMIT_BYTES = 2**40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the answer is the exit code (0 done, 1 the machine's fault, 2 the request's)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Windows console with an old code page cannot print every character
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -197,14 +199,15 @@ def _print_summary(
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("download", "check"))
+    parser.add_argument("action", choices=("describe", "download", "check"))
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"hub id or folder (default: {DEFAULT_MODEL})")
     parser.set_defaults(run=_models)
 
 
 def _models(options: argparse.Namespace) -> int:
-    from ambientgen import models  # noqa: PLC0415 - only this command needs it
-
+    if options.action == "describe":
+        models.say_facts(models.describe(options.model), print)
+        return 0
     if options.action == "download":
         models.download(options.model, say=print)
         return 0

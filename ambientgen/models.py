@@ -146,7 +146,7 @@ def download(
         StorageError: if the disk is full or not writable.
     """
     facts = describe(model)
-    _say_facts(facts, say)
+    say_facts(facts, say)
     folder = find(model)
     if folder is not None and not faults(folder):
         say("All of it is here already.")
@@ -168,6 +168,15 @@ def download(
         raise ModelMissingError(f"The hub's files of `{facts.model}` are not a whole pipeline this bot can load.")
     say("The model is complete.")
     return folder
+
+
+def say_facts(facts: ModelFacts, say: Callable[[str], None]) -> None:
+    """Tell model, size, license and place, a line each."""
+    size = "unknown until the hub is asked" if facts.download_bytes is None else f"about {_gb(facts.download_bytes)}"
+    say(f"Model:    {facts.model}")
+    say(f"Download: {size if facts.download_bytes != 0 else 'none, a local folder'}")
+    say(f"License:  {facts.license}")
+    say(f"Place:    {facts.place}")
 
 
 def _is_local(model: str) -> bool:
@@ -223,14 +232,6 @@ def _is_whole(file: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return False
     return num_bytes == 8 + header_bytes + max(ends, default=0)
-
-
-def _say_facts(facts: ModelFacts, say: Callable[[str], None]) -> None:
-    size = "unknown until the hub is asked" if facts.download_bytes is None else f"about {_gb(facts.download_bytes)}"
-    say(f"Model:    {facts.model}")
-    say(f"Download: {size if facts.download_bytes != 0 else 'none, a local folder'}")
-    say(f"License:  {facts.license}")
-    say(f"Place:    {facts.place}")
 
 
 def _fetch(model: str, facts: ModelFacts, say: Callable[[str], None], endpoint: str | None) -> None:

@@ -8,6 +8,7 @@ less what it was after importing. The longest wait is the longest time between t
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import resource
@@ -37,7 +38,7 @@ def measure(family: str, variant: str, seconds: float) -> tuple[float, float, fl
     render_texture(params, round(seconds * 48_000), 48_000, 1, note)
     spent = time.process_time() - started
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT - before_bytes
-    longest = max(later - earlier for earlier, later in zip(waits, waits[1:], strict=False))
+    longest = max(later - earlier for earlier, later in itertools.pairwise(waits))
     return seconds / spent, peak_bytes / 1e6, longest
 
 

@@ -100,7 +100,8 @@ class Delivery:
         for attempt, wait_s in enumerate(_ATTEMPTS_AFTER_S):
             await asyncio.sleep(wait_s)
             try:
-                state = await self._deliver_once(job, again=attempt > 0 or job.attempts > 1)
+                # A job that comes from the store with an attempt may have been sent by an earlier process.
+                state = await self._deliver_once(job, again=attempt > 0 or job.attempts > 0)
             except (discord.HTTPException, OSError) as error:
                 log.warning("delivery of job %s failed, attempt %d: %s", job.id, attempt + 1, type(error).__name__)
                 continue

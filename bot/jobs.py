@@ -123,6 +123,7 @@ class JobQueue:
         if len(self._pending) >= self._max_pending:
             raise QueueFullError(f"The queue is full ({len(self._pending)} sounds). Please try again in a few minutes.")
         self._pending[job.id] = job
+        log.debug("job %s: %s", job.id, job.request.description)
         try:
             await self._store.jobs.add(job)
         except BaseException:
@@ -131,6 +132,7 @@ class JobQueue:
 
     async def enqueue(self, job: Job) -> None:
         """Put an admitted job in line; its card is kept up to date from here on."""
+        self._pending[job.id] = job  # with its card's id, which delivery needs
         if job.message_id is not None:
             await self._store.jobs.set_message(job.id, job.message_id)
         self._put_in_line(job)

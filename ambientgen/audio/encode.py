@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import unicodedata
@@ -24,6 +25,10 @@ _BLOCK_FRAMES = 65_536
 _WAV_HEADER_BYTES = 44
 _MAX_PEAK_TRIES = 3
 _PEAK_MARGIN_DB = 0.05
+
+#: libsndfile drops longer WAV texts together with all that follow, and writes Ogg files it cannot read again.
+_MAX_WAV_TAG_BYTES = 2000
+_MAX_TAG_BYTES = 30_000
 
 _FULL_DISK = "The disk is full, so the clip could not be kept. Free some space and try again."
 _NO_WRITE = "The clip folder cannot be written. Check that it exists and belongs to the bot's user."
@@ -141,7 +146,8 @@ def encode(
         file_format: a name in `FORMATS`.
         max_bytes: the limit.
         tags: title, comment, software, date, artist, album, copyright, license, tracknumber or genre. MP3 tags are
-            ASCII, with other characters written as escapes.
+            ASCII, with other characters as JSON escapes, and MP3's software tag is the codec's own. A text over
+            30,000 bytes (WAV: 2,000) is left out.
         ceiling_dbtp: highest true peak of the decoded file.
         report: asked between blocks; False cancels.
 
@@ -309,8 +315,8 @@ def _write(
             closefd=False,
             **options,
         ) as file:
-            for name, text in tags.items():
-                setattr(file, name, _tag_text(text, ascii_only=rung.file_format == "mp3"))
+            for name, text in _storable_tags(tags, rung.file_format):
+                setattr(file, name, text)
             for block in _reported(_blocks(clip.samples), report):
                 file.write(np.ascontiguousarray((block * factor).T))
                 if stop_bytes is not None and os.fstat(raw.fileno()).st_size > stop_bytes:
@@ -364,10 +370,19 @@ def _wav_bytes(clip: Clip) -> int:
     return _WAV_HEADER_BYTES + 2 * clip.num_channels * clip.num_samples
 
 
-def _tag_text(text: str, *, ascii_only: bool) -> str:
-    """Text that a tag can hold: no control characters, no half surrogates."""
-    plain = "".join(" " if unicodedata.category(char) in {"Cc", "Cs"} else char for char in text)
-    return plain.encode("ascii", "backslashreplace").decode("ascii") if ascii_only else plain
+def _storable_tags(tags: Mapping[str, str], file_format: str) -> Iterator[tuple[str, str]]:
+    """What the format can hold: no control characters or half surrogates, ASCII for MP3, nothing overlong.
+
+    An overlong text is left out: half a recipe helps nobody, and in WAV it would take the tags behind it along.
+    """
+    max_bytes = _MAX_WAV_TAG_BYTES if file_format == "wav" else _MAX_TAG_BYTES
+    for name, text in tags.items():
+        plain = "".join(" " if unicodedata.category(char) in {"Cc", "Cs"} else char for char in text)
+        if file_format == "mp3":
+            # As JSON escapes them, so that JSON in a tag stays JSON.
+            plain = "".join(char if char.isascii() else json.dumps(char)[1:-1] for char in plain)
+        if plain and len(plain.encode()) <= max_bytes:
+            yield name, plain
 
 
 def _megabytes(num_bytes: int) -> str:

@@ -23,7 +23,7 @@ class Seam:
     Attributes:
         flux_percentile: where the change of spectrum at the seam lies among the clip's own, 0 to 100.
         jump_ratio_p999: the step from the last sample to the first over the 99.9th percentile of the clip's own.
-        level_sag_db: how much deeper the level sags across the seam than it does at 90 % of the clip's other places;
+        level_sag_db: how much deeper the level sags across the seam than it does at 99 % of the clip's other places;
             at least 0.
     """
 
@@ -73,7 +73,7 @@ def crossfade(old: Samples, new: Samples) -> Samples:
     phase = np.arange(old.shape[1]) / max(old.shape[1], 1) * (np.pi / 2)
     fade_out, fade_in = np.cos(phase), np.sin(phase)
     # Power of the sum is 1 + 2 r sin cos: +3 dB in the middle for equal signals, and nothing left for opposite ones.
-    correlation = max(_correlation(old, new), -0.5)
+    correlation = max(_correlation(old, new), -0.9)
     fade_gain = 1.0 / np.sqrt(1.0 + 2.0 * correlation * fade_out * fade_in)
     mixed: Samples = (old * (fade_out * fade_gain) + new * (fade_in * fade_gain)).astype(np.float32)
     return mixed
@@ -157,7 +157,7 @@ def _jump_ratio(samples: Samples) -> float:
 
 
 def _level_sag_db(clip: Clip) -> float:
-    """Sag across the seam beyond the 90th percentile of the clip's own sags, in dB."""
+    """Sag across the seam beyond the 99th percentile of the clip's own sags, in dB."""
     num_windows = max(16, round(clip.duration_s / _LEVEL_WINDOW_S))
     edges = np.linspace(0, clip.num_samples, num_windows, endpoint=False).astype(np.int64)
     power = np.einsum("cn,cn->n", clip.samples, clip.samples, dtype=np.float64)
@@ -170,4 +170,4 @@ def _level_sag_db(clip: Clip) -> float:
     outer = np.mean([np.roll(windows, shift) for shift in outside], axis=0)
     sags_db = 10.0 * np.log10((outer + _MIN_ENERGY) / (inner + _MIN_ENERGY))
     elsewhere = sags_db[2 * reach : num_windows - 2 * reach + 1]  # a sag at the seam must not count as usual
-    return max(0.0, float(sags_db[0] - np.quantile(elsewhere, 0.9)))
+    return max(0.0, float(sags_db[0] - np.quantile(elsewhere, 0.99)))

@@ -5,6 +5,7 @@ Everything is drawn as indices into one small palette (a PNG of a byte a pixel),
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import math
@@ -33,6 +34,12 @@ _LOWEST_HZ, _HIGHEST_HZ = 40.0, 20_000.0
 _FFT_SIZE = 4096
 _RANGE_DB = 70.0
 _FRAMES_PER_COLUMN = 2
+
+_SYSTEM_FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial.ttf", "arial.ttf", "NotoSansCJK-Regular.ttc")
+_PROBE_SIZE = 24
+_MAX_CHARS = 400  # more never fit in a line
+#: A private-use character: cannot come from the text, since that category is dropped.
+_REPLACEMENT = "\ue000"
 
 # Palette: spectrogram colors, then ramps from the background to each ink (for smooth text and lines).
 _NUM_COLORS = 64
@@ -106,8 +113,8 @@ def _spectrogram(samples: Samples, sample_rate_hz: int) -> npt.NDArray[np.float3
     num_frames = width * _FRAMES_PER_COLUMN
     starts = np.linspace(0, len(padded) - size, num_frames).astype(np.int64)
     window = np.hanning(size).astype(np.float32)
-    weights = _row_weights(sample_rate_hz)
-    power = np.empty((width, _SPECTRUM_HEIGHT), np.float32)
+    lower, upper = _band_edges(sample_rate_hz)
+    power = np.empty((width, _SPECTRUM_HEIGHT))
     step = 64
     for begin in range(0, width, step):
         chosen = starts[begin * _FRAMES_PER_COLUMN : (begin + step) * _FRAMES_PER_COLUMN]
@@ -115,10 +122,11 @@ def _spectrogram(samples: Samples, sample_rate_hz: int) -> npt.NDArray[np.float3
         spectra = np.fft.rfft(frames, axis=1)
         bins = np.square(spectra.real) + np.square(spectra.imag)
         columns = bins.reshape(-1, _FRAMES_PER_COLUMN, bins.shape[1]).mean(axis=1)
-        power[begin : begin + step] = columns.astype(np.float32) @ weights
+        power[begin : begin + step] = _band_power(columns, lower, upper)
     levels_db = 10.0 * np.log10(power.T + 1e-12)
-    # 99.5 %, not the maximum: one crackle must not darken everything else.
-    top_db = max(float(np.quantile(levels_db, 0.995)) + 3.0, -50.0)
+    # 99.5 %, not the maximum: one crackle must not darken everything else. The median stays well below white.
+    usual_db, high_db = np.quantile(levels_db, (0.5, 0.995))
+    top_db = max(float(high_db) + 3.0, float(usual_db) + 0.35 * _RANGE_DB, -50.0)
     return np.asarray(np.clip((levels_db - (top_db - _RANGE_DB)) / _RANGE_DB, 0.0, 1.0)[::-1], np.float32)
 
 
@@ -127,17 +135,34 @@ def _highest_hz(sample_rate_hz: int) -> float:
 
 
 @functools.lru_cache(maxsize=4)
-def _row_weights(sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """Triangles over FFT bins, one per picture row, lowest first: shape (bins, rows).
+def _band_edges(sample_rate_hz: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Each picture row's band, lowest row first, in FFT bins counted from the lower edge of bin 0.
 
-    Energy is summed, not averaged, over a row's band (rows are constant fractions of an octave, so pink noise looks
-    even); under the resolution of the FFT a row is interpolated between two bins.
+    Rows are constant fractions of an octave, so pink noise looks even; below the FFT's resolution a band is one bin
+    wide and lies between two bins.
     """
-    bins_hz = np.fft.rfftfreq(_FFT_SIZE, 1.0 / sample_rate_hz)[:, np.newaxis]
+    bin_hz = sample_rate_hz / _FFT_SIZE
     highest_hz = _highest_hz(sample_rate_hz)
-    centers_hz = np.geomspace(min(_LOWEST_HZ, highest_hz / 2.0), highest_hz, _SPECTRUM_HEIGHT)
-    widths_hz = np.maximum(centers_hz * (centers_hz[1] / centers_hz[0] - 1.0), sample_rate_hz / _FFT_SIZE)
-    return np.asarray(np.maximum(1.0 - np.abs(bins_hz - centers_hz) / widths_hz, 0.0), np.float32)
+    centers = np.geomspace(min(_LOWEST_HZ, highest_hz / 2.0), highest_hz, _SPECTRUM_HEIGHT) / bin_hz
+    widths = np.maximum(centers * (centers[1] / centers[0] - 1.0), 1.0)
+    num_bins = _FFT_SIZE // 2 + 1
+    lower, upper = (np.clip(centers + 0.5 + side * widths, 0.0, num_bins) for side in (-0.5, 0.5))
+    return lower, upper
+
+
+def _band_power(
+    bins: npt.NDArray[np.floating[Any]], lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Power between band edges: differences of the running sum, which is straight inside a bin."""
+    running = np.zeros((len(bins), bins.shape[1] + 1))
+    np.cumsum(bins, axis=1, out=running[:, 1:])
+
+    def up_to(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        whole = np.minimum(edges.astype(np.int64), bins.shape[1] - 1)
+        share = edges - whole
+        return np.asarray(running[:, whole] * (1.0 - share) + running[:, whole + 1] * share)
+
+    return np.maximum(up_to(upper) - up_to(lower), 0.0)
 
 
 def _place_spectrogram(canvas: Canvas, levels: npt.NDArray[np.float32], num_colors: int, step: int) -> None:
@@ -202,8 +227,9 @@ def _draw_text(
     """Draw one line, cut with an ellipsis if it is wider than `max_width`."""
     from PIL import Image, ImageDraw  # noqa: PLC0415 - keeps `import ambientgen` light
 
-    font = _font(size)
-    text = _cut(_drawable(text), font, max_width)
+    number = _best_font(text)
+    font = _fonts(size)[number]
+    text = _cut(_drawable(text, number), font, max_width)
     if not text:
         return
     width, height = math.ceil(font.getlength(text)) + 4, size + 10
@@ -220,47 +246,60 @@ def _draw_text(
 
 
 @functools.lru_cache(maxsize=8)
-def _font(size: int) -> Any:
+def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
+    """Pillow's own font (little more than ASCII), then those of this machine that know more scripts, if any."""
     from PIL import ImageFont  # noqa: PLC0415 - keeps `import ambientgen` light
 
-    return ImageFont.load_default(size)
+    fonts: list[Any] = [ImageFont.load_default(size)]
+    for name in _SYSTEM_FONTS:
+        with contextlib.suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
+    return tuple(fonts)
 
 
-def _drawable(text: str) -> str:
-    """The text with what the font lacks taken apart (accents), or each run of it replaced by one sign."""
+@functools.lru_cache(maxsize=256)
+def _best_font(text: str) -> int:
+    """The number of the font that can draw most of the text; the first one of equals."""
+    signs = set(unicodedata.normalize("NFC", text[:_MAX_CHARS]))
+    known = [sum(_has_glyph(char, number) for char in signs) for number in range(len(_fonts(_PROBE_SIZE)))]
+    return known.index(max(known))
+
+
+def _drawable(text: str, number: int) -> str:
+    """The text with what the font lacks taken apart (accents), or each run of it replaced by an ellipsis."""
     pieces: list[str] = []
-    for char in unicodedata.normalize("NFC", text):
+    for char in unicodedata.normalize("NFC", text[: 4 * _MAX_CHARS]):
         if char.isspace():
             pieces.append(" ")
         elif unicodedata.category(char)[0] == "C" or unicodedata.category(char) == "Mn":
             continue
-        elif _has_glyph(char):
+        elif _has_glyph(char, number):
             pieces.append(char)
         else:
-            simple = "".join(part for part in unicodedata.normalize("NFKD", char) if _has_glyph(part))
+            simple = "".join(part for part in unicodedata.normalize("NFKD", char) if _has_glyph(part, number))
             pieces.append(simple or _REPLACEMENT)
     plain = " ".join("".join(pieces).split())
-    while _REPLACEMENT * 2 in plain:
-        plain = plain.replace(_REPLACEMENT * 2, _REPLACEMENT)
+    for run in (_REPLACEMENT, f"{_REPLACEMENT} "):
+        while run + _REPLACEMENT in plain:
+            plain = plain.replace(run + _REPLACEMENT, _REPLACEMENT)
     return plain.replace(_REPLACEMENT, "…")
 
 
-#: A private-use character: cannot come from `_drawable`'s input, which drops that category.
-_REPLACEMENT = "\ue000"
-
-
-@functools.lru_cache(maxsize=2048)
-def _has_glyph(char: str) -> bool:
-    """True if the default font can draw a character: it differs from the sign for a missing one."""
-    font = _font(24)
+@functools.lru_cache(maxsize=4096)
+def _has_glyph(char: str, number: int) -> bool:
+    """True if a font can draw a character: it differs from the sign for a missing one."""
+    font = _fonts(_PROBE_SIZE)[number]
+    if unicodedata.category(char) == "Cs":
+        return False
     missing, drawn = font.getmask("\uffff"), font.getmask(char)
     return bool(drawn.size != missing.size or bytes(drawn) != bytes(missing))
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> str:
-    if font.getlength(text[:400]) <= max_width and len(text) <= 400:
+    """The text, or as much of its beginning as fits together with an ellipsis."""
+    if len(text) <= _MAX_CHARS and font.getlength(text) <= max_width:
         return text
-    low, high = 0, min(len(text), 400)
+    low, high = 0, min(len(text), _MAX_CHARS)
     while low < high:
         middle = (low + high + 1) // 2
         if font.getlength(text[:middle].rstrip() + "…") <= max_width:

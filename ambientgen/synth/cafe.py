@@ -93,30 +93,28 @@ def _syllables(canvas: Canvas, pitch_hz: float) -> Samples:
     inside = np.clip(place / length, 0.0, 1.0)
     envelope = (np.sin(np.pi * inside**0.6) ** 1.3).astype(np.float32)
     spectrum = np.fft.rfft(source * envelope, 1 << size.bit_length())
-    hz_axis = np.fft.rfftfreq(1 << size.bit_length(), 1.0 / rate)
+    hz_axis = np.fft.rfftfreq(1 << size.bit_length(), 1.0 / rate).astype(np.float32)
     scale = 1.0 + 0.15 * (pitch_hz > 150.0)
     glide = place.astype(np.float32)
     out = np.zeros((_SYLLABLES_A_TALKER, size), dtype=np.float32)
     for share in (1.0 - glide, glide):
-        tracts = np.stack([_tract(canvas, hz_axis, scale) for _ in range(_SYLLABLES_A_TALKER)])
-        out += np.fft.irfft(spectrum * tracts)[:, :size] * share
+        out += np.fft.irfft(spectrum * _tracts(canvas, hz_axis, scale))[:, :size] * share
     out /= np.sqrt(np.mean(out**2, axis=-1, keepdims=True)) * np.float32(1.5)
     # The tract rings a little on; close it before the template ends.
     out *= np.minimum(1.0, (1.0 - place) * 12.0).astype(np.float32)
     return out
 
 
-def _tract(canvas: Canvas, hz: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.complex64]:
-    """The vocal tract of a random vowel: three resonances in a row, and lips that favor the highs."""
-    formants = np.array(_VOWELS[int(canvas.rng.integers(0, len(_VOWELS)))]) * scale * canvas.rng.normal(1.0, 0.04, 3)
-    total = np.ones(hz.size, dtype=np.complex128)
-    for formant, width in zip(formants, (80.0, 110.0, 170.0), strict=True):
-        total *= formant**2 / (formant**2 - hz**2 + 1j * hz * width)
+def _tracts(canvas: Canvas, hz: Samples, scale: float) -> npt.NDArray[np.complex64]:
+    """The vocal tracts of random vowels, shape (count, bins): three resonances in a row, and the lips."""
+    vowels = np.array(_VOWELS)[canvas.rng.integers(0, len(_VOWELS), _SYLLABLES_A_TALKER)]
+    formants = (vowels * scale * canvas.rng.normal(1.0, 0.04, vowels.shape)).astype(np.float32)
     # A raised voice is a brighter one.
-    effort = (1.0 + (hz / 700.0) ** 2) ** canvas.slide(-0.3, 0.3)
-    return (total * effort * (hz / (hz + 120.0)) / (1.0 + (hz / canvas.swing(1700.0, 3900.0)) ** 4)).astype(
-        np.complex64
-    )
+    effort = (1.0 + (hz / 700.0) ** 2) ** canvas.slide(-0.4, 0.4) / (1.0 + (hz / canvas.swing(1700.0, 3900.0)) ** 4)
+    total = np.tile((effort * hz / (hz + 120.0)).astype(np.complex64), (_SYLLABLES_A_TALKER, 1))
+    for formant, width in zip(formants.T[:, :, None], (80.0, 110.0, 170.0), strict=True):
+        total *= formant**2 / (formant**2 - hz**2 + np.complex64(1j) * hz * np.float32(width))
+    return total
 
 
 def _consonants(canvas: Canvas, num_talkers: int) -> Samples:

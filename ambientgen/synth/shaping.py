@@ -389,13 +389,14 @@ def rings(
     canvas: Canvas, modes_hz: npt.NDArray[np.float64], decay_s: npt.NDArray[np.float64], length_s: float
 ) -> Samples:
     """Struck bodies: damped modes, shape (count, length), from modes and decay times of shape (count, num_modes)."""
-    seconds = np.arange(int(length_s * canvas.sample_rate_hz)) / canvas.sample_rate_hz
-    out = np.zeros((len(modes_hz), seconds.size), dtype=np.float32)
+    size = int(length_s * canvas.sample_rate_hz)
+    seconds = np.arange(size, dtype=np.float32) / np.float32(canvas.sample_rate_hz)
+    turns = (2.0 * np.pi * modes_hz).astype(np.float32)[:, :, None]
+    falls = (-1.0 / decay_s).astype(np.float32)[:, :, None]
+    out = np.zeros((len(modes_hz), size), dtype=np.float32)
     for mode in range(modes_hz.shape[1]):
-        phase = 2.0 * np.pi * modes_hz[:, mode, None] * seconds
-        out += (np.sin(phase) * np.exp(-seconds / decay_s[:, mode, None]) / (1.0 + mode)).astype(np.float32)
-    attack = -np.expm1(-seconds * 3000.0)
-    return out * (attack * _faded(seconds.size)).astype(np.float32)
+        out += np.sin(turns[:, mode] * seconds) * np.exp(falls[:, mode] * seconds) / np.float32(1.0 + mode)
+    return out * (-np.expm1(-seconds * 3000.0) * _faded(size)).astype(np.float32)
 
 
 def _faded(size: int) -> npt.NDArray[np.float64]:
@@ -427,16 +428,21 @@ def place(canvas: Canvas, sound: Samples, room: float) -> Samples:
     rate = canvas.sample_rate_hz
     air: Points = ((200, 0), (1000, -5 * distance), (4000, -15 * distance), (12000, -36 * distance))
     direct = fir(air, rate, 1024)
-    tail = _tail(canvas, 0.5 + 1.1 * distance, ((60, -1), (300, 0), (1500, -3), (5000, -14), (14000, -30)))
-    tail = np.stack([np.convolve(one, direct) for one in tail]).astype(np.float32)
+    tail = _tail(canvas, 0.5 + 1.1 * distance, air)
     tail /= np.sqrt(np.sum(tail**2, axis=-1, keepdims=True) / np.sum(direct**2))
     kernel = tail * np.float32(np.sqrt(share))
     kernel[:, : direct.size] += direct * np.float32(np.sqrt(1.0 - share))
     return convolve(canvas, sound, kernel)
 
 
-def _tail(canvas: Canvas, decay_s: float, points: Points) -> Samples:
-    """Decaying noise, independent left and right: what is left of a sound after many reflections. Shape (2, taps)."""
+_SURFACES: Points = ((60, -1), (300, 0), (1500, -3), (5000, -14), (14000, -30))
+
+
+def _tail(canvas: Canvas, decay_s: float, air: Points) -> Samples:
+    """Decaying noise, independent left and right: what is left of a sound after many reflections. Shape (2, taps).
+
+    It has gone through the air like the direct sound, and lost more at every surface.
+    """
     rate = canvas.sample_rate_hz
     size = int(decay_s * rate)
     noise = canvas.rng.standard_normal((2, size)).astype(np.float32)
@@ -444,7 +450,8 @@ def _tail(canvas: Canvas, decay_s: float, points: Points) -> Samples:
     seconds = np.arange(size) / rate
     noise *= (10.0 ** (-3.0 * seconds / decay_s) * -np.expm1(-seconds / 0.015)).astype(np.float32)
     spectrum = np.fft.rfft(noise, 1 << (2 * size - 1).bit_length())
-    gain = response(points, np.fft.rfftfreq(2 * (spectrum.shape[-1] - 1), 1.0 / rate)).astype(np.float32)
+    hz = np.fft.rfftfreq(2 * (spectrum.shape[-1] - 1), 1.0 / rate)
+    gain = (response(air, hz) * response(_SURFACES, hz)).astype(np.float32)
     return np.asarray(np.fft.irfft(spectrum * gain)[:, :size], dtype=np.float32)
 
 

@@ -170,11 +170,11 @@ class Executor:
 
         def wait() -> bool:
             deadline = time.monotonic() + grace_s
-            self._pool.shutdown(wait=False, cancel_futures=False)
-            if self._gpu.is_alive():
+            if self._gpu.is_alive():  # it hands its last takes to the pool, so it ends first
                 self._gpu.join(grace_s)
             while self._works and time.monotonic() < deadline:
                 time.sleep(0.01)
+            self._pool.shutdown(wait=False, cancel_futures=True)
             return not self._gpu.is_alive() and not self._works
 
         return await asyncio.to_thread(wait)
@@ -204,6 +204,8 @@ class Executor:
         self._drop_cancelled()
 
     def _dispatch(self, work: _Work, takes: Sequence[Take]) -> None:
+        if takes and self._closing:
+            raise GenerationCancelled
         for take in takes:
             if self._specs[take.layer.engine].needs_gpu:
                 with self._wake:

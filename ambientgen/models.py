@@ -236,7 +236,7 @@ def _is_whole(file: Path) -> bool:
 
 def _fetch(model: str, facts: ModelFacts, say: Callable[[str], None], endpoint: str | None) -> None:
     # Imported here because the base install has no hub library.
-    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
+    from huggingface_hub import HfApi, snapshot_download
 
     # This request is not repeated when it fails, so that a machine without network learns it at once.
     files: Iterable[Any] = HfApi(endpoint=endpoint).model_info(model, files_metadata=True).siblings or ()

@@ -243,10 +243,15 @@ def finish(
         tags=_tags(recipe, output),
         report=lambda: report(Progress("finishing", 3, _NUM_FINISHING_STEPS)),
     )
-    step(4)
-    caption = f"{encoded.duration_s:.1f} s · {encoded.integrated_lufs:.1f} LUFS · {encoded.peak_dbtp:.1f} dBTP"
-    picture_path = _write_bytes(output.directory / f"{output.name}.png", picture.draw(mastered, output.title, caption))
-    seam = loop.measure_seam(encode.decode(encoded.path)) if recipe.loop else None
+    try:
+        step(4)
+        caption = f"{encoded.duration_s:.1f} s · {encoded.integrated_lufs:.1f} LUFS · {encoded.peak_dbtp:.1f} dBTP"
+        drawn = picture.draw(mastered, output.title, caption)
+        picture_path = _write_bytes(output.directory / f"{output.name}.png", drawn)
+        seam = loop.measure_seam(encode.decode(encoded.path)) if recipe.loop else None
+    except BaseException:
+        encoded.path.unlink(missing_ok=True)  # a sound that nobody will be told of
+        raise
     return Soundscape(
         recipe=recipe,
         path=encoded.path,

@@ -21,6 +21,8 @@ from ambientgen.synth import FAMILIES, TextureParams, render_texture
 RATE_HZ = 48_000
 SEEDS = range(200, 206)
 ALL = [(family, variant) for family, entry in FAMILIES.items() for variant in entry.variants]
+#: The colors of noise differ in one number only; one of them stands for all where the measure does not look at it.
+DISTINCT = [(family, variant) for family, variant in ALL if family != "noise" or variant == "pink"]
 Measure = Callable[[Samples], float]
 
 
@@ -178,7 +180,7 @@ def test_every_texture_is_sound_at_a_sane_level(family: str, variant: str, inten
     assert abs(loudness + 23.0 - 6.0 * (intensity - 0.5)) < 3.0
 
 
-@pytest.mark.parametrize(("family", "variant"), ALL)
+@pytest.mark.parametrize(("family", "variant"), DISTINCT)
 def test_every_texture_is_wide_but_survives_mono(family: str, variant: str) -> None:
     """The sides differ, and their sum loses no more than uncorrelated sides would."""
     samples = render(family, variant, seed=2)
@@ -224,7 +226,7 @@ def test_an_impossible_size_is_refused(num_samples: int, rate_hz: int) -> None:
 # The seam --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("family", "variant"), ALL)
+@pytest.mark.parametrize(("family", "variant"), DISTINCT)
 def test_the_last_sample_joins_the_first_without_a_seam(family: str, variant: str) -> None:
     """Jump and spectral flux at the wrap are draws from the clip's own distribution, over many seeds together."""
     jump_ranks, flux_ranks = [], []
@@ -286,8 +288,9 @@ INTENSITY: list[tuple[str, str, Measure, int]] = [
 @pytest.mark.parametrize(("family", "variant", "measure", "direction"), INTENSITY)
 def test_intensity_changes_the_sound_itself(family: str, variant: str, measure: Measure, direction: int) -> None:
     """Faint against extreme differs by more than a gain, over six seeds."""
-    faint = over_seeds(measure, family, variant, 0.1, 0.0)
-    extreme = over_seeds(measure, family, variant, 0.9, 0.0)
+    seconds = 16.0 if family == "birds" else 4.0  # a bird pauses for longer than other sounds last
+    faint = over_seeds(measure, family, variant, 0.1, 0.0, seconds)
+    extreme = over_seeds(measure, family, variant, 0.9, 0.0, seconds)
     assert_moves(faint, extreme, direction)
 
 
@@ -298,7 +301,7 @@ def test_heavier_rain_has_more_drops() -> None:
     assert_moves(light, plain, 1)
 
 
-@pytest.mark.parametrize(("family", "variant"), [which for which in ALL if which[0] != "noise"] + [("noise", "pink")])
+@pytest.mark.parametrize(("family", "variant"), DISTINCT)
 def test_distance_takes_level_and_highs_away(family: str, variant: str) -> None:
     """A far sound is softer, and darker in its own balance."""
     seconds = 8.0 if family == "thunder" else 2.0

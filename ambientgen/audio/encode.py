@@ -204,7 +204,7 @@ def decode(path: Path) -> Clip:
     Raises:
         StorageError: if it is gone, damaged, or not a sound file.
     """
-    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soundfile
 
     try:
         with soundfile.SoundFile(os.fspath(path)) as file:
@@ -221,7 +221,7 @@ def read_tags(path: Path) -> dict[str, str]:
     Raises:
         StorageError: if it is gone, damaged, or not a sound file.
     """
-    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soundfile
 
     try:
         with soundfile.SoundFile(os.fspath(path)) as file:
@@ -277,7 +277,7 @@ def _write_under_ceiling(
 
 
 def _measure(path: Path, num_bytes: int, report: Callable[[], bool] | None) -> _Facts:
-    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soundfile
 
     with soundfile.SoundFile(os.fspath(path)) as file:
         rate_hz, num_channels = int(file.samplerate), int(file.channels)
@@ -295,7 +295,7 @@ def _write(
     report: Callable[[], bool] | None,
 ) -> int | None:
     """Write the whole file and answer its size; None as soon as it has grown past `stop_bytes`."""
-    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soundfile
 
     options: dict[str, Any] = {}
     if rung.compression_level is not None:
@@ -348,7 +348,7 @@ def _reported(blocks: Iterator[Samples], report: Callable[[], bool] | None) -> I
 @contextlib.contextmanager
 def _storage_errors() -> Iterator[None]:
     """Turn what the disk refuses into words, without the path."""
-    import soundfile  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soundfile
 
     try:
         yield

@@ -223,7 +223,7 @@ class PeakMeter:
     """
 
     def __init__(self, sample_rate_hz: int, num_channels: int) -> None:
-        import soxr  # noqa: PLC0415 - keeps `import ambientgen` light
+        import soxr
 
         self._stream = soxr.ResampleStream(
             sample_rate_hz, sample_rate_hz * _OVERSAMPLING, num_channels, "float32", "HQ"
@@ -342,7 +342,7 @@ def _blocks(samples: Samples) -> Iterator[Samples]:
 
 def _group_peaks_db(samples: Samples, sample_rate_hz: int, *, loop: bool) -> Array:
     """True peak in dB of each group of `_GROUP_SAMPLES` samples, over all channels."""
-    import soxr  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soxr
 
     num_channels, num_samples = samples.shape
     pad = _GROUP_SAMPLES * math.ceil(_PEAK_PAD_S * sample_rate_hz / _GROUP_SAMPLES)

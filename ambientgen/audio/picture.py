@@ -225,7 +225,7 @@ def _draw_text(
     center: bool = False,
 ) -> None:
     """Draw one line, cut with an ellipsis if it is wider than `max_width`."""
-    from PIL import Image, ImageDraw  # noqa: PLC0415 - keeps `import ambientgen` light
+    from PIL import Image, ImageDraw
 
     number = _best_font(text)
     font = _fonts(size)[number]
@@ -248,7 +248,7 @@ def _draw_text(
 @functools.lru_cache(maxsize=8)
 def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
     """Pillow's own font (little more than ASCII), then those of this machine that know more scripts, if any."""
-    from PIL import ImageFont  # noqa: PLC0415 - keeps `import ambientgen` light
+    from PIL import ImageFont
 
     fonts: list[Any] = [ImageFont.load_default(size)]
     for name in _SYSTEM_FONTS:
@@ -310,7 +310,7 @@ def _cut(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> str:
 
 
 def _png(canvas: Canvas) -> bytes:
-    from PIL import Image  # noqa: PLC0415 - keeps `import ambientgen` light
+    from PIL import Image
 
     image = Image.fromarray(canvas)
     image.putpalette(_palette())

@@ -65,7 +65,7 @@ def _circular(clip: Clip, num_samples: int) -> Samples:
 
 
 def _soxr(samples: Samples, old_rate: float, new_rate: float) -> Samples:
-    import soxr  # noqa: PLC0415 - keeps `import ambientgen` light
+    import soxr
 
     resampled = soxr.resample(np.ascontiguousarray(samples.T), old_rate, new_rate, quality="HQ")
     return np.asarray(resampled, np.float32).T

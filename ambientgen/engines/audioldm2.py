@@ -311,15 +311,15 @@ class AudioLDM2Engine:
 def _torch() -> Any:
     """The torch module. Heavy, and absent from the base install: nothing imports it before `load`."""
     try:
-        import torch  # noqa: PLC0415 - see above
+        import torch
     except ImportError as error:
         raise ModelMissingError("torch cannot be imported: run `make model`.") from error
     return torch
 
 
 def _load_pipeline(folder: Path, device: Any, dtype: Any, step: Callable[[int], None]) -> Any:
-    import diffusers  # noqa: PLC0415 - heavy, and absent from the base install
-    import transformers  # noqa: PLC0415 - likewise
+    import diffusers
+    import transformers
 
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
@@ -369,7 +369,7 @@ def _choose_dtype(torch: Any, device: Any, wanted: str | None) -> str:
 
 
 def _new_scheduler(name: str, config: Any) -> Any:
-    import diffusers  # noqa: PLC0415 - loaded by now
+    import diffusers
 
     return getattr(diffusers, _SCHEDULERS[name]).from_config(config)
 

@@ -46,7 +46,7 @@ _VOWELS: Final = (
     (640, 1190, 2390),
     (490, 1350, 1690),
 )
-_SYLLABLES_A_TALKER: Final = 14
+_SYLLABLES_A_TALKER: Final = 10
 
 
 def render(canvas: Canvas) -> Samples:

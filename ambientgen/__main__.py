@@ -19,6 +19,7 @@ from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
 from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, unused_options
 from ambientgen.render import Output, Soundscape, render
+from ambientgen.scenes import clean_description
 from ambientgen.spec import EngineSpec
 
 _NO_LIMIT_BYTES = 2**40
@@ -169,7 +170,7 @@ def _output(options: argparse.Namespace, recipe: Recipe) -> Output:
     return Output(
         directory=out.parent,
         name=out.stem if out.suffix else out.name,
-        title=options.scene or recipe.layers[0].prompt,
+        title=clean_description(options.scene) if options.scene else recipe.layers[0].prompt,
         file_format=file_format,
         max_bytes=_NO_LIMIT_BYTES,
     )

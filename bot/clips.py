@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,10 @@ class Clips:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for partial in self.folder.glob("*.part*"):
-                partial.unlink(missing_ok=True)
+                if partial.is_dir():
+                    shutil.rmtree(partial)
+                else:
+                    partial.unlink()
         except OSError as error:
             raise StorageError("The clip folder cannot be made or written. Check AMBIENT_DATA_DIR.") from error
 
@@ -110,17 +114,18 @@ class Clips:
 
     def _make_room(self) -> list[str]:
         try:
-            files = [(entry.stat(), entry) for entry in self.folder.iterdir() if entry.is_file()]
+            sizes = {path: path.stat() for path in self.folder.iterdir() if path.is_file()}
         except OSError:
             log.warning("the clip folder could not be listed", exc_info=True)
             return []
-        total = sum(stat.st_size for stat, _ in files)
+        total = sum(stat.st_size for stat in sizes.values())
         removed = []
-        sounds = [(stat, path) for stat, path in files if path.suffix != ".png"]
-        for stat, path in sorted(sounds, key=lambda entry: entry[0].st_mtime):
+        sounds = [path for path in sizes if path.suffix != ".png"]
+        for path in sorted(sounds, key=lambda path: sizes[path].st_mtime):
             if total <= self._max_bytes:
                 break
-            total -= stat.st_size
+            picture_path = path.with_suffix(".png")
+            total -= sizes[path].st_size + (sizes[picture_path].st_size if picture_path in sizes else 0)
             self._remove(path.name)
             removed.append(path.name)
         return removed

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import heapq
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,7 +100,11 @@ class JobQueue:
         self._max_pending = max_pending
         self._max_pending_per_user = max_pending_per_user
         self._pending: dict[str, Job] = {}  # from admission to outcome
-        self._lines: OrderedDict[int, deque[Job]] = OrderedDict()  # waiting jobs by person, the next person first
+        self._lines: dict[int, deque[str]] = {}  # ids of waiting jobs, by person
+        self._held: set[str] = set()  # admitted, but their card is not shown yet
+        self._turns: dict[int, int] = {}  # when each person with pending jobs was last served
+        self._num_turns = 0
+        self._order: list[Job] | None = None  # of the waiting jobs; None after a change
         self._handles: dict[str, Handle] = {}  # jobs the executor has
         self._started_s: dict[str, float] = {}
         self._pace_s: dict[str, float] = {}  # average render time by engine
@@ -114,7 +120,7 @@ class JobQueue:
             QueueFullError: if a limit is reached; nothing is written.
             StoreError: if the row could not be written.
         """
-        mine = sum(1 for other in self._pending.values() if other.user_id == job.user_id)
+        mine = self._num_pending_of(job.user_id)
         if mine >= self._max_pending_per_user:
             raise QueueFullError(
                 f"You already have {mine} sounds in the queue, which is the most here. Wait for one of them, or "
@@ -127,20 +133,26 @@ class JobQueue:
         try:
             await self._store.jobs.add(job)
         except BaseException:
-            del self._pending[job.id]
+            self._forget(job.id)
             raise
+        self._held.add(job.id)
+        self._put_in_line(job)
 
     async def enqueue(self, job: Job) -> None:
-        """Put an admitted job in line; its card is kept up to date from here on."""
-        self._pending[job.id] = job  # with its card's id, which delivery needs
+        """Let an admitted job run; its card, whose id it now has, is kept up to date from here on."""
         if job.message_id is not None:
             await self._store.jobs.set_message(job.id, job.message_id)
-        self._put_in_line(job)
+        self._held.discard(job.id)
+        if job.id not in self._pending:  # cancelled by somebody quick
+            return
+        self._pending[job.id] = job
+        self._presenter.follow(job, lambda: self.view(job.id))
         self._top_up()
 
     async def withdraw(self, job: Job) -> None:
         """Take back an admitted job whose card could not be shown."""
-        self._pending.pop(job.id, None)
+        self._take_out_of_line(job)
+        self._forget(job.id)
         await self._store.jobs.cancel(job.id, _now())
         await self._store.jobs.set_delivery(job.id, "kept")
 
@@ -160,6 +172,7 @@ class JobQueue:
                 await self._store.jobs.requeue(job.id)
             self._pending[job.id] = job
             self._put_in_line(job)
+            self._presenter.follow(job, functools.partial(self.view, job.id))
         if self._pending:
             log.info("took up %d unfinished jobs", len(self._pending))
         self._top_up()
@@ -185,12 +198,21 @@ class JobQueue:
 
     def order(self) -> list[Job]:
         """The waiting jobs in the order in which they would run."""
-        lines = [deque(line) for line in self._lines.values()]
-        order = []
-        while lines:
-            order += [line.popleft() for line in lines]
-            lines = [line for line in lines if line]
-        return order
+        if self._order is None:
+            lines = [
+                (self._turns.get(user_id, 0), number, deque(line))
+                for number, (user_id, line) in enumerate(self._lines.items())
+            ]
+            heapq.heapify(lines)
+            turn, order = self._num_turns, []
+            while lines:
+                _, number, line = heapq.heappop(lines)
+                order.append(self._pending[line.popleft()])
+                if line:
+                    turn += 1
+                    heapq.heappush(lines, (turn, number, line))
+            self._order = order
+        return list(self._order)
 
     def running(self) -> list[Job]:
         """The jobs the executor has."""
@@ -206,12 +228,8 @@ class JobQueue:
         if (handle := self._handles.get(job_id)) is not None:
             self._executor.cancel(handle)
             return True
-        line = self._lines.get(job.user_id)
-        if line is None or job not in line:
+        if not self._take_out_of_line(job):
             return False
-        line.remove(job)
-        if not line:
-            del self._lines[job.user_id]
         await self._end(job, GenerationCancelled())
         return True
 
@@ -228,8 +246,30 @@ class JobQueue:
     # ------------------------------------------------------------------ inside
 
     def _put_in_line(self, job: Job) -> None:
-        self._lines.setdefault(job.user_id, deque()).append(job)
-        self._presenter.follow(job, lambda: self.view(job.id))
+        self._lines.setdefault(job.user_id, deque()).append(job.id)
+        self._order = None
+
+    def _take_out_of_line(self, job: Job) -> bool:
+        """False if it is in no line."""
+        line = self._lines.get(job.user_id)
+        if line is None or job.id not in line:
+            return False
+        line.remove(job.id)
+        if not line:
+            del self._lines[job.user_id]
+        self._order = None
+        return True
+
+    def _forget(self, job_id: str) -> None:
+        """A job has its outcome; a person without any other begins anew."""
+        job = self._pending.pop(job_id)
+        self._held.discard(job_id)
+        if self._num_pending_of(job.user_id) == 0:
+            self._turns.pop(job.user_id, None)
+        self._order = None
+
+    def _num_pending_of(self, user_id: int) -> int:
+        return sum(1 for job in self._pending.values() if job.user_id == user_id)
 
     def _top_up(self) -> None:
         while not self._closing and len(self._handles) < _MAX_IN_FLIGHT:
@@ -253,17 +293,14 @@ class JobQueue:
             self._spawn(self._run(job, handle))
 
     def _next(self) -> Job | None:
-        """The next job in turn whose engines are not still warming up; its person goes to the end."""
-        for user_id, line in self._lines.items():
-            for job in line:
-                if self._is_warming(job):
-                    continue
-                line.remove(job)
-                if line:
-                    self._lines.move_to_end(user_id)
-                else:
-                    del self._lines[user_id]
-                return job
+        """The next job that can run, of the person who was served longest ago."""
+        for job in self.order():
+            if job.id in self._held or self._is_warming(job):
+                continue
+            self._take_out_of_line(job)
+            self._num_turns += 1
+            self._turns[job.user_id] = self._num_turns
+            return job
         return None
 
     def _is_warming(self, job: Job) -> bool:
@@ -293,7 +330,9 @@ class JobQueue:
             await self._store.jobs.requeue(job.id)
             return
         now = _now()
-        current = self._pending.pop(job.id, job)
+        current = self._pending.get(job.id, job)
+        if job.id in self._pending:
+            self._forget(job.id)
         ended = dataclasses.replace(current, finished_at=now, delivery_state="pending", **_outcome_fields(job, outcome))
         try:
             await self._write_outcome(ended, now)

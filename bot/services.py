@@ -11,6 +11,7 @@ import discord
 from ambientgen.errors import OptionError
 from ambientgen.executor import Executor
 from ambientgen.recipe import SceneRequest, resolve
+from ambientgen.scenes import clean_description
 from bot.clips import Clips
 from bot.delivery import DEFAULT_UPLOAD_LIMIT_BYTES, Delivery
 from bot.jobs import JobQueue
@@ -55,6 +56,7 @@ class Services:
             StoreError: if the job cannot be written.
         """
         self._check_place(interaction, request)
+        request = dataclasses.replace(request, description=clean_description(request.description))
         recipe = resolve(
             request,
             self.executor.available(),

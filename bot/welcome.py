@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def first_sound(folder: Path, target_lufs: float) -> Soundscape:
 
 def words(sound: Soundscape) -> str:
     """What is said after the first sound."""
+    python = os.path.relpath(sys.executable)
     return f"""\
 Your first sound is ready: “{_SCENE}”
   sound    {sound.path}
@@ -55,5 +57,5 @@ Three steps bring it to Discord:
      (the next start logs the exact link):
      {invite_url("YOUR_APPLICATION_ID")}
 
-Make another one now:  python -m ambientgen make "a crackling campfire at night" --out campfire.ogg
+Make another one now:  {python} -m ambientgen make "a crackling campfire at night" --out campfire.ogg
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.executor import Executor, Handle
 from ambientgen.recipe import Recipe
 from ambientgen.render import Output, Soundscape
-from bot.client import PERMISSIONS, AmbientClient
+from bot.client import AmbientClient
 from bot.clips import Clips
 from bot.delivery import Delivery
 from bot.errors import words_for
@@ -92,10 +91,10 @@ class World:
         return await (by or self.asker).slash(self.channel, "ambient generate", **options)
 
     async def command(
-        self, name: str, *, by: simcord.MemberActor | None = None, **options: Any
+        self, command: str, /, *, by: simcord.MemberActor | None = None, **options: Any
     ) -> simcord.InteractionResult:
         """Any other command below `/ambient`."""
-        return await (by or self.asker).slash(self.channel, f"ambient {name}", **options)
+        return await (by or self.asker).slash(self.channel, f"ambient {command}", **options)
 
     async def outcome(self) -> Job:
         """Wait until the next outcome was delivered; the job as the store has it then."""
@@ -125,9 +124,34 @@ class World:
         """How many requests were ever written down."""
         return (await self.services.store.jobs.usage()).num_jobs
 
-    def channel_ids(self) -> list[int]:
-        """The public messages in the channel."""
-        return [message.id for message in self.channel.history() if not message.flags.ephemeral]
+    def channel_hidden_from(self, member: simcord.MemberActor) -> simcord.ChannelHandle:
+        """A channel that one person cannot read."""
+        denied = discord.PermissionOverwrite(view_channel=False)
+        return self.guild.create_text_channel("hidden", overwrites={member: denied})
+
+    async def wrote_nothing(self) -> bool:
+        """True if no request was written down, none waits, and no sound was made."""
+        queue = self.services.queue
+        num_files = len(list(self.services.clips.folder.iterdir()))
+        return await self.num_jobs() == num_files == len(queue.order()) + len(queue.running()) == 0
+
+    def public_messages(self) -> list[discord.Message]:
+        """What everybody sees in the channel."""
+        return [message for message in self.channel.history() if not message.flags.ephemeral]
+
+    async def next_step(self) -> None:
+        """Let the engine take one step, and wait until it stands before the next."""
+        assert self.engine.gate is not None
+        assert await asyncio.to_thread(self.engine.started.wait, PATIENCE_S)
+        self.engine.started.clear()
+        self.engine.gate.release()
+        assert await asyncio.to_thread(self.engine.started.wait, PATIENCE_S)
+
+    async def finish_later(self) -> Job:
+        """Let the engine take every step from here on, and wait for the next outcome."""
+        assert self.engine.gate is not None
+        self.engine.gate.release(100)
+        return await self.outcome()
 
     def forget_limits(self) -> None:
         """From here on the people's clients check neither ranges nor choices, as a hostile one would not."""
@@ -137,10 +161,11 @@ class World:
             for limit in ("min_value", "max_value", "min_length", "max_length", "choices"):
                 option.pop(limit, None)
 
-    def silent_channel(self, **permissions: bool) -> simcord.ChannelHandle:
-        """A channel in which everybody but the people lacks some permission."""
-        overwrite = discord.PermissionOverwrite(**permissions)
-        return self.guild.create_text_channel("limited", overwrites={self.guild.default_role: overwrite})
+    def channel_without(self, permission: str) -> simcord.ChannelHandle:
+        """A channel in which the bot lacks a permission."""
+        assert self.guild.me is not None
+        denied = discord.PermissionOverwrite(**{permission: False})
+        return self.guild.create_text_channel(f"without-{permission}", overwrites={self.guild.me: denied})
 
 
 def _options(command: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -264,14 +289,8 @@ def _peopled(env: simcord.Env, services: Services, delivery: _TellingDelivery, e
 
 def _only_errors_with_words(env: simcord.Env) -> None:
     """Whatever the bot met in a flow, it had words for."""
-    bugs = []
-    for error in env.errors:
-        cause = error.original if isinstance(error, discord.app_commands.CommandInvokeError) else error
-        with contextlib.suppress(asyncio.CancelledError):
-            if words_for(cause) is None:
-                bugs.append(cause)
-    if bugs:
+    causes = [
+        error.original if isinstance(error, discord.app_commands.CommandInvokeError) else error for error in env.errors
+    ]
+    if bugs := [cause for cause in causes if words_for(cause) is None]:
         raise BaseExceptionGroup("the bot met bugs in this flow", bugs)
-
-
-assert PERMISSIONS.attach_files

@@ -15,33 +15,38 @@ TIME_S = np.arange(NUM_SAMPLES) / RATE_HZ
 
 
 def noise(seed: int, exponent: float = 0.5, level: float = 0.1) -> Samples:
+    """Random noise of a color."""
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal((2, NUM_SAMPLES)), axis=1)
     spectrum[:, 1:] /= np.arange(1, spectrum.shape[1]) ** exponent
     spectrum[:, 0] = 0
     samples = np.fft.irfft(spectrum, NUM_SAMPLES, axis=1)
-    return (samples / samples.std() * level).astype(np.float32)
+    return np.asarray(samples / samples.std() * level, np.float32)
 
 
 def fire(seed: int) -> Samples:
+    """Sparse sharp pops."""
     rng = np.random.default_rng(seed)
     samples = np.zeros((2, NUM_SAMPLES))
     for start in rng.integers(0, NUM_SAMPLES - 2000, 150):
         pop = rng.standard_normal((2, 2000)) * np.exp(-np.arange(2000) / 100)
         samples[:, start : start + 2000] += rng.random() ** 4 * pop
-    return (samples / np.abs(samples).max()).astype(np.float32)
+    return np.asarray(samples / np.abs(samples).max(), np.float32)
 
 
 def thunder(seed: int) -> Samples:
+    """One clap that dies away."""
     envelope = np.where(TIME_S > 2, np.exp(-(TIME_S - 2) / 0.8), 0)
     return (noise(seed, 1.0) * envelope).astype(np.float32)
 
 
 def crickets() -> Samples:
+    """Chirps with long pauses."""
     chirps = (np.sin(2 * np.pi * 30 * TIME_S) > 0) * (TIME_S % 2.5 < 0.5)
     return np.tile((0.3 * chirps * np.sin(2 * np.pi * 4500 * TIME_S)).astype(np.float32), (2, 1))
 
 
 def drone() -> Samples:
+    """A full-scale low tone."""
     return np.tile(np.sin(2 * np.pi * 55 * TIME_S).astype(np.float32), (2, 1))
 
 

@@ -14,11 +14,12 @@ RATE_HZ = 48_000
 
 
 def noise(seed: int, num_samples: int, exponent: float = 0.5) -> Samples:
+    """Random noise of a color."""
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal((2, num_samples)), axis=1)
     spectrum[:, 1:] /= np.arange(1, spectrum.shape[1]) ** exponent
     spectrum[:, 0] = 0
     samples = np.fft.irfft(spectrum, num_samples, axis=1)
-    return (samples / samples.std() * 0.1).astype(np.float32)
+    return np.asarray(samples / samples.std() * 0.1, np.float32)
 
 
 def test_a_loop_continues_over_its_seam() -> None:
@@ -127,9 +128,7 @@ def test_extend_loops_without_repeating() -> None:
 def test_extend_cuts_what_is_long_enough() -> None:
     """A longer clip is cut as it is, or looped by one crossfade."""
     clip = Clip(noise(8, RATE_HZ * 4), RATE_HZ)
-    np.testing.assert_array_equal(
-        extend(clip, RATE_HZ, seed=0, loop=False).samples, clip.samples[:, :RATE_HZ]
-    )
+    np.testing.assert_array_equal(extend(clip, RATE_HZ, seed=0, loop=False).samples, clip.samples[:, :RATE_HZ])
     looped = extend(clip, RATE_HZ * 3, seed=0, loop=True)
     np.testing.assert_array_equal(looped.samples, make_loop(clip, RATE_HZ * 3).samples)
     for bad in (Clip(np.zeros((1, 0), np.float32), 8000), clip):

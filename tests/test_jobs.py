@@ -136,13 +136,13 @@ async def test_people_take_turns(world: _World) -> None:
     await world.ask(user_id=2, seed=4)
     await world.ask(user_id=3, seed=5)
     # Two of the first person's jobs were handed over before anybody else came.
-    assert [job.recipe.seed for job in world.queue.order()] == [3, 4, 5]
+    assert [job.recipe.seed for job in world.queue.order()] == [4, 5, 3]
     await world.ask(user_id=2, seed=6)
-    assert [job.recipe.seed for job in world.queue.order()] == [3, 4, 5, 6]
+    assert [job.recipe.seed for job in world.queue.order()] == [4, 5, 3, 6]
     world.engine.gate.release(100)
     for _ in range(6):
         await world.presenter.next()
-    assert world.engine.seeds == [1, 2, 3, 4, 5, 6]
+    assert world.engine.seeds == [1, 2, 4, 5, 3, 6]
 
 
 async def test_places_count_what_comes_before(world: _World) -> None:

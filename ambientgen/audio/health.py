@@ -71,14 +71,15 @@ def check(clip: Clip) -> Health:
 
 
 def _levels_db(clip: Clip) -> npt.NDArray[np.float64]:
-    """Level of each 50 ms around its own mean, in dBFS; a constant offset is no sound."""
+    """Level of each 50 ms around that window's own mean, in dBFS: a constant offset is no sound."""
     window = max(1, round(_WINDOW_S * clip.sample_rate_hz))
     edges = np.arange(0, clip.num_samples, window)
     lengths = np.diff(np.append(edges, clip.num_samples))
     power = np.zeros(len(edges))
     for channel in clip.samples:
-        centered = channel - np.float32(channel.mean(dtype=np.float64))
-        power += np.add.reduceat(np.square(centered, dtype=np.float64), edges)
+        sums = np.add.reduceat(channel, edges, dtype=np.float64)
+        squares = np.add.reduceat(np.square(channel, dtype=np.float64), edges)
+        power += np.maximum(squares - sums * sums / lengths, 0.0)
     return np.asarray(10.0 * np.log10(np.maximum(power / (lengths * clip.num_channels), 1e-20)))
 
 

@@ -115,23 +115,36 @@ def master(clip: Clip, target_lufs: float, *, ceiling_dbtp: float = -1.5, loop: 
     lufs = integrated_lufs(Clip(centered, clip.sample_rate_hz))
     if not math.isfinite(lufs):
         return Clip(centered, clip.sample_rate_hz)
-    gain_db = first_gain_db = min(target_lufs - lufs, _MAX_GAIN_DB)
+    gain_db = min(target_lufs - lufs, _MAX_GAIN_DB)
     group_peaks_db = _group_peaks_db(centered, clip.sample_rate_hz, loop=loop)
-    if float(group_peaks_db.max()) + gain_db <= ceiling_dbtp:
-        return Clip(centered * np.float32(10.0 ** (gain_db / 20.0)), clip.sample_rate_hz)
     limit_db = ceiling_dbtp - _LIMITER_MARGIN_DB
-    for _ in range(_NUM_MASTER_ROUNDS):
-        attenuation_db = _attenuation_db(group_peaks_db + gain_db - limit_db, clip.sample_rate_hz, loop=loop)
-        limited = Clip(_apply(centered, gain_db - attenuation_db), clip.sample_rate_hz)
-        missing_lu = target_lufs - integrated_lufs(limited)
-        drive_db = min(gain_db + missing_lu, first_gain_db + _MAX_EXTRA_DRIVE_DB)
-        if abs(missing_lu) < 0.1 or drive_db - gain_db < 0.05:
-            break
-        gain_db = drive_db
+    if float(group_peaks_db.max()) + gain_db <= limit_db:
+        limited = Clip(centered * np.float32(10.0 ** (gain_db / 20.0)), clip.sample_rate_hz)
+    else:
+        limited = _limit_to(
+            Clip(centered, clip.sample_rate_hz), group_peaks_db, gain_db, target_lufs, limit_db, loop=loop
+        )
+    # Also what rings beyond the ends of the file counts, and what the moving gain itself has added.
     excess_db = _loop_peak_dbtp(limited, loop=loop) - ceiling_dbtp
     if excess_db <= 0.0:
         return limited
     return Clip(limited.samples * np.float32(10.0 ** (-(excess_db + 0.01) / 20.0)), clip.sample_rate_hz)
+
+
+def _limit_to(
+    clip: Clip, group_peaks_db: Array, gain_db: float, target_lufs: float, limit_db: float, *, loop: bool
+) -> Clip:
+    """Limit, and drive harder by what is missing in loudness, a few times."""
+    highest_gain_db = gain_db + _MAX_EXTRA_DRIVE_DB
+    for _ in range(_NUM_MASTER_ROUNDS):
+        attenuation_db = _attenuation_db(group_peaks_db + gain_db - limit_db, clip.sample_rate_hz, loop=loop)
+        limited = Clip(_apply(clip.samples, gain_db - attenuation_db), clip.sample_rate_hz)
+        missing_lu = target_lufs - integrated_lufs(limited)
+        drive_db = min(gain_db + missing_lu, highest_gain_db)
+        if abs(missing_lu) < 0.1 or drive_db - gain_db < 0.05:
+            break
+        gain_db = drive_db
+    return limited
 
 
 class LoudnessMeter:
@@ -349,17 +362,25 @@ def _group_peaks_db(samples: Samples, sample_rate_hz: int, *, loop: bool) -> Arr
     num_groups = -(-num_samples // _GROUP_SAMPLES)
     stream = soxr.ResampleStream(sample_rate_hz, sample_rate_hz * _OVERSAMPLING, num_channels, "float32", "HQ")
     before, behind = _surroundings(samples, pad, loop=loop)
+    per_group = _GROUP_SAMPLES * _OVERSAMPLING
     peaks: list[Samples] = []
+    rest = np.zeros(0, np.float32)
     for block in (before, *_blocks(samples), behind):
-        oversampled = stream.resample_chunk(np.ascontiguousarray(block.T), last=block is behind)
-        size = np.abs(oversampled)
-        peaks.append(functools.reduce(np.maximum, (size[:, channel] for channel in range(num_channels))))
-    envelope = np.concatenate(peaks)[pad * _OVERSAMPLING :]
-    wanted = num_groups * _GROUP_SAMPLES * _OVERSAMPLING
-    envelope = np.pad(envelope[:wanted], (0, max(0, wanted - len(envelope))))
-    groups = envelope.reshape(num_groups, -1).max(axis=1)
-    edges = np.arange(0, num_samples, _GROUP_SAMPLES)
-    groups = np.maximum(groups, np.maximum.reduceat(np.abs(samples).max(axis=0), edges))
+        size = np.abs(stream.resample_chunk(np.ascontiguousarray(block.T), last=block is behind))
+        over_channels = functools.reduce(np.maximum, (size[:, channel] for channel in range(num_channels)))
+        envelope = np.concatenate([rest, over_channels])
+        whole = len(envelope) // per_group * per_group
+        peaks.append(envelope[:whole].reshape(-1, per_group).max(axis=1, initial=0.0))
+        rest = envelope[whole:]
+    skipped = pad // _GROUP_SAMPLES
+    groups = np.concatenate(peaks)[skipped : skipped + num_groups]
+    # Samples themselves count too: the resampler takes away a little near half the rate.
+    for start in range(0, num_samples, BLOCK_SAMPLES):
+        block = samples[:, start : start + BLOCK_SAMPLES]
+        edges = np.arange(0, block.shape[1], _GROUP_SAMPLES)
+        first = start // _GROUP_SAMPLES
+        sample_peaks = np.maximum.reduceat(np.abs(block).max(axis=0), edges)
+        groups[first : first + len(edges)] = np.maximum(groups[first : first + len(edges)], sample_peaks)
     return np.asarray(20.0 * np.log10(np.maximum(groups, 1e-12)), np.float64)
 
 

@@ -260,7 +260,7 @@ def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
 @functools.lru_cache(maxsize=256)
 def _best_font(text: str) -> int:
     """The number of the font that can draw most of the text; the first one of equals."""
-    signs = set(unicodedata.normalize("NFC", text[:_MAX_CHARS]))
+    signs = set(unicodedata.normalize("NFC", text[: 4 * _MAX_CHARS]))
     known = [sum(_has_glyph(char, number) for char in signs) for number in range(len(_fonts(_PROBE_SIZE)))]
     return known.index(max(known))
 
@@ -288,9 +288,9 @@ def _drawable(text: str, number: int) -> str:
 @functools.lru_cache(maxsize=4096)
 def _has_glyph(char: str, number: int) -> bool:
     """True if a font can draw a character: it differs from the sign for a missing one."""
+    if unicodedata.category(char)[0] in "CZ":
+        return False  # controls, surrogates and spaces have no picture, and some of them stop the text layout
     font = _fonts(_PROBE_SIZE)[number]
-    if unicodedata.category(char) == "Cs":
-        return False
     missing, drawn = font.getmask("\uffff"), font.getmask(char)
     return bool(drawn.size != missing.size or bytes(drawn) != bytes(missing))
 

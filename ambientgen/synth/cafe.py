@@ -55,17 +55,19 @@ def render(canvas: Canvas) -> Samples:
     out = shaped_noise(canvas, _ROOM, correlation=0.6)
     out = modulate(canvas, out, np.exp(0.15 * curve(canvas, 0.05, 1.0, 2)))
     out *= np.float32(db(canvas.slide(-22.0, -15.0)))
-    for side in canvas.rng.permutation(np.linspace(-0.65, 0.65, num_talkers)):
-        out += _talker(canvas, float(side)) * np.float32(db(-4.0) * canvas.rng.uniform(0.35, 1.0) ** 2)
+    for index, side in enumerate(canvas.rng.permutation(np.linspace(-0.55, 0.55, num_talkers))):
+        out += _talker(canvas, float(side), low=index % 2 == 0) * np.float32(
+            db(-4.0) * canvas.rng.uniform(0.35, 1.0) ** 2
+        )
     out += _consonants(canvas, num_talkers)
     out += _cups(canvas)
     return out
 
 
-def _talker(canvas: Canvas, side: float) -> Samples:
+def _talker(canvas: Canvas, side: float, *, low: bool) -> Samples:
     """One talker: syllables at three to five a second in phrases, with pauses to listen."""
     rng = canvas.rng
-    pitch = rng.uniform(95.0, 135.0) if rng.random() < 0.5 else rng.uniform(170.0, 230.0)
+    pitch = rng.uniform(95.0, 135.0) if low else rng.uniform(170.0, 230.0)
     left, right = pan(np.array([side]))
     syllables = _syllables(canvas, pitch)[:, None, :] * np.array([left, right], dtype=np.float32)
     times = spread_times(canvas, max(1, round(canvas.duration_s * rng.uniform(3.2, 4.8))), 0.7)
@@ -110,8 +112,8 @@ def _tracts(canvas: Canvas, hz: Samples, scale: float) -> npt.NDArray[np.complex
     vowels = np.array(_VOWELS)[canvas.rng.integers(0, len(_VOWELS), _SYLLABLES_A_TALKER)]
     formants = (vowels * scale * canvas.rng.normal(1.0, 0.04, vowels.shape)).astype(np.float32)
     # A raised voice is a brighter one.
-    effort = (1.0 + (hz / 700.0) ** 2) ** canvas.slide(-0.4, 0.4) / (1.0 + (hz / canvas.swing(1700.0, 3900.0)) ** 4)
-    total = np.tile((effort * hz / (hz + 120.0)).astype(np.complex64), (_SYLLABLES_A_TALKER, 1))
+    effort = (1.0 + (hz / 450.0) ** 2) ** canvas.slide(-0.45, 0.45) / (1.0 + (hz / canvas.swing(1700.0, 3900.0)) ** 4)
+    total = np.tile((effort * hz / (hz + 220.0)).astype(np.complex64), (_SYLLABLES_A_TALKER, 1))
     for formant, width in zip(formants.T[:, :, None], (80.0, 110.0, 170.0), strict=True):
         total *= formant**2 / (formant**2 - hz**2 + np.complex64(1j) * hz * np.float32(width))
     return total

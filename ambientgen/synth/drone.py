@@ -36,13 +36,19 @@ def _drone(canvas: Canvas) -> Samples:
 
 
 def _add_partial(canvas: Canvas, out: Samples, hz: float, level_db: float) -> None:
-    """Add one partial to each side, detuned by a fraction of a hertz so that the sides beat slowly."""
+    """Add one partial: a tone in the middle, and a slightly detuned one that differs in sign between the sides.
+
+    The sides beat slowly against each other, and in mono the second tone is gone instead of canceling the first.
+    """
     breath = np.exp(0.45 * curve(canvas, 0.02, canvas.slide(0.08, 0.3), 2))
-    for channel in range(2):
-        detune = canvas.rng.uniform(-0.25, 0.25) * canvas.slide(0.5, 2.0)
-        partial = tone(canvas, hz + detune, canvas.rng.uniform(0.0, 2.0 * np.pi))
-        partial *= at_audio_rate(canvas, db(level_db - 6.0) * breath[channel])
-        out[channel] += partial
+    detune = canvas.rng.uniform(-0.5, 0.5) * canvas.slide(0.5, 2.0)
+    middle, side = (
+        tone(canvas, hz + offset, canvas.rng.uniform(0.0, 2.0 * np.pi))
+        * at_audio_rate(canvas, db(level_db + extra_db) * one_breath)
+        for offset, extra_db, one_breath in zip((0.0, detune), (-6.0, -11.0), breath, strict=True)
+    )
+    out[0] += middle + side
+    out[1] += middle - side
 
 
 def _hum(canvas: Canvas) -> Samples:

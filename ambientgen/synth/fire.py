@@ -38,7 +38,7 @@ _NUM_TEMPLATES = 160
 def render(canvas: Canvas) -> Samples:
     """A hearth. A bigger fire roars lower and louder and crackles more often; embers hiss and tick."""
     lapping = shaped_noise(canvas, _LAPPING, correlation=0.6, num_taps=16384)
-    flames = np.exp(0.22 * curve(canvas, 1.2, 7.0, 2) + 0.16 * curve(canvas, 0.05, 0.4))
+    flames = np.exp(0.27 * curve(canvas, 1.2, 7.0, 2) + 0.16 * curve(canvas, 0.05, 0.4))
     out = modulate(canvas, lapping, flames)
     out *= np.float32(db(canvas.slide(-7.0, 5.0)))
     hiss = shaped_noise(canvas, _HISS, correlation=0.3)

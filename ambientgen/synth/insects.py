@@ -27,7 +27,7 @@ from ambientgen.synth.shaping import (
     tone,
 )
 
-_NIGHT = ((30, -4), (63, 0), (125, 0), (250, -9), (600, -12), (1200, -15), (2500, -20), (5000, -25), (12000, -33))
+_NIGHT = ((30, -4), (63, 0), (125, 0), (250, -9), (600, -14), (1200, -19), (2500, -25), (5000, -29), (12000, -36))
 _DAY = ((30, -10), (80, -2), (200, 0), (500, -4), (1500, -9), (4000, -12), (12000, -20))
 
 
@@ -41,7 +41,7 @@ def _crickets(canvas: Canvas) -> Samples:
     out *= np.float32(db(-23.0))
     out += _chorus(canvas)
     num_near = round(canvas.swing(1.6, 7.5))
-    nearness = canvas.character.uniform(0.12, 0.5, num_near)
+    nearness = canvas.character.uniform(0.1, 0.45, num_near)
     nearness[0] = 1.0
     for one, side in zip(nearness, canvas.character.permutation(np.linspace(-0.75, 0.75, num_near)), strict=True):
         out += _cricket(canvas, float(one), float(side))
@@ -90,7 +90,7 @@ def _chorus(canvas: Canvas) -> Samples:
     """The far meadow: narrow noise around the song's pitch, shimmering with all the chirps that merge in it."""
     points = ((2500, -50), (3900, -12), (4400, 0), (4800, -2), (5300, -14), (8000, -50))
     shimmer = np.exp(0.3 * curve(canvas, 1.0, 8.0, 2) + 0.2 * curve(canvas, 0.03, 0.2))
-    return modulate(canvas, shaped_noise(canvas, points, correlation=0.1), db(canvas.slide(-32.0, -19.0)) * shimmer)
+    return modulate(canvas, shaped_noise(canvas, points, correlation=0.1), db(canvas.slide(-35.0, -20.0)) * shimmer)
 
 
 def _cicadas(canvas: Canvas) -> Samples:

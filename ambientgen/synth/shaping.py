@@ -396,7 +396,8 @@ def rings(
     out = np.zeros((len(modes_hz), size), dtype=np.float32)
     for mode in range(modes_hz.shape[1]):
         out += np.sin(turns[:, mode] * seconds) * np.exp(falls[:, mode] * seconds) / np.float32(1.0 + mode)
-    return out * (-np.expm1(-seconds * 3000.0) * _faded(size)).astype(np.float32)
+    out *= (-np.expm1(-seconds * 3000.0) * _faded(size)).astype(np.float32)
+    return out
 
 
 def _faded(size: int) -> npt.NDArray[np.float64]:

@@ -26,9 +26,9 @@ def render(canvas: Canvas) -> Samples:
     out = modulate(canvas, shaped_noise(canvas, _ROAR, correlation=0.75, num_taps=16384), sides**1.3)
     out *= np.float32(db(-9.0 if trees else 0.0))
     rush = modulate(canvas, shaped_noise(canvas, _RUSH, correlation=0.3), sides**2.0)
-    out += np.float32(db(canvas.slide(-14.0, -5.0))) * rush
+    out += np.float32(db(canvas.slide(-16.0, -5.0))) * rush
     hiss = modulate(canvas, shaped_noise(canvas, _HISS, correlation=0.1), sides**2.6)
-    out += np.float32(db(canvas.slide(-32.0, -19.0))) * hiss
+    out += np.float32(db(canvas.slide(-36.0, -21.0))) * hiss
     if trees:
         out += np.float32(db(canvas.slide(-7.0, 1.0))) * _foliage(canvas, speed)
     else:

@@ -16,7 +16,7 @@ from bot.ui.modals import MAX_PRESET_NAME_CHARS
 from bot.visibility import may_see
 
 Interaction = discord.Interaction[Any]
-_LIST_SIZE = 20
+_LIST_SIZE = 10  # with names and scenes full of markdown, more would not fit an embed
 _NUM_USES_SHOWN = 5
 _MAX_CHOICE_CHARS = 100
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ _FAILED_COLOR = discord.Color(0xC75146)
 _QUIET_COLOR = discord.Color(0x7A828E)
 _MAX_FIELD_CHARS = 1024
 _BAR_WIDTH = 16
+_OPEN_BRACKET = re.compile(r"(?<!\\)\[")
 _STAGE_WORDS = {
     "queued": "Starting",
     "loading": "Loading the model",
@@ -35,9 +38,15 @@ _OPTION_WORDS = {"num_inference_steps": "steps"}
 
 
 def quoted(text: str, limit: int = 500) -> str:
-    """A person's words, shown as they typed them: no markdown, no pings, at most `limit` characters."""
-    shown = text if len(text) <= limit else text[: limit - 1] + "…"
-    return discord.utils.escape_mentions(discord.utils.escape_markdown(shown))
+    """A person's words on one line, shown as they typed them: no markdown, links or pings, at most `limit` characters.
+
+    Escaping can double the length.
+    """
+    line = " ".join("".join(" " if unicodedata.category(c) in {"Cc", "Cs"} else c for c in text).split())
+    shown = line if len(line) <= limit else line[: limit - 1] + "…"
+    # discord.py escapes only the first of several masked links.
+    escaped = _OPEN_BRACKET.sub(r"\[", discord.utils.escape_markdown(shown))
+    return discord.utils.escape_mentions(escaped)
 
 
 def waiting(job: Job, view: JobView) -> discord.Embed:
@@ -62,7 +71,7 @@ def result(
     if readers:
         embed.add_field(name="The model reads", value=_fit("\n".join(map(_reading, readers))), inline=False)
     else:
-        layers = "\n".join(f"• {layer.prompt}" for layer in job.recipe.layers)
+        layers = "\n".join(f"• {quoted(layer.prompt, 100)}" for layer in job.recipe.layers)
         embed.add_field(name="Made of", value=_fit(layers), inline=False)
     embed.add_field(name="Sound", value=_facts_line(job, clip), inline=False)
     if notes := _notes(job, specs, clip):

@@ -23,8 +23,10 @@ import soundfile
 
 REPOSITORY = Path(__file__).parents[2]
 ATTACH_FILES, SEND_MESSAGES, VIEW_CHANNEL, MANAGE_MESSAGES = 1 << 15, 1 << 11, 1 << 10, 1 << 13
-#: Rendering takes a few seconds; past 60 s of sound a procedural take reports its steps.
-SLOW = {"scene": "rain, wind, waves, a stream and birdsong", "duration": 61}
+#: Rendering takes a few seconds.
+SLOW = {"scene": "rain, wind, waves, a stream and birdsong", "duration": 40}
+#: Past 60 s of sound a procedural take also reports how far it is.
+SLOWER = {**SLOW, "duration": 65}
 RESULT_LABELS = ["Again", "Edit", "Save preset", "Info", "Delete"]
 #: Backdated by this much, a token has about 2 s left before the bot stops using it.
 DIES_SOON_S = 893
@@ -170,10 +172,10 @@ class World:
 
     # ------------------------------------------------------------------ what people do
 
-    def command(self, name: str, user: str, channel: str, **options: Any) -> Record:
-        """`/ambient NAME`, answered."""
+    def command(self, path: str, user: str, channel: str, **options: Any) -> Record:
+        """`/ambient PATH`, answered."""
         record = self.control.invoke(
-            command=f"ambient {name}", user=user, channel=channel, options=options, wait="message"
+            command=f"ambient {path}", user=user, channel=channel, options=options, wait="message"
         )
         assert not record.get("timed_out"), record
         return dict(record)
@@ -254,8 +256,8 @@ class World:
         return [message for message in self.messages(*channels) if not message["ephemeral"]]
 
     def of_job(self, job_id: str, *channels: str) -> list[Message]:
-        """The messages of one job."""
-        return [message for message in self.messages(*channels) if job_id in words(message)]
+        """The cards of one job."""
+        return [card for card in self.messages(*channels) if footer(card).endswith(f" · {job_id}")]
 
     def shown(self, message: Message) -> list[str]:
         """What a card's description said after each edit through its token."""
@@ -335,14 +337,20 @@ def words(message: Message) -> str:
     return message["content"] + json.dumps(message["embeds"], ensure_ascii=False)
 
 
+def footer(message: Message) -> str:
+    """The line at the bottom of a card; empty if there is none."""
+    embeds = message["embeds"]
+    return str(embeds[0].get("footer", {}).get("text", "")) if embeds else ""
+
+
 def job_id(message: Message) -> str:
     """The id at the bottom of a card."""
-    return str(embed(message)["footer"]["text"].rsplit(" ", 1)[-1])
+    return footer(message).rsplit(" ", 1)[-1]
 
 
 def seed(message: Message) -> int:
     """The seed at the bottom of a card."""
-    return int(embed(message)["footer"]["text"].split(" ")[1])
+    return int(footer(message).split(" ")[1])
 
 
 def labels(message: Message) -> list[str]:

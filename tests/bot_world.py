@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,20 +23,20 @@ from bot.client import AmbientClient
 from bot.clips import Clips
 from bot.delivery import Delivery
 from bot.errors import words_for
-from bot.jobs import JobQueue
+from bot.jobs import JobQueue, JobView
 from bot.services import Services
 from bot.settings import Settings
 from bot.store import Job, Store
 
 #: Generous: what a slow machine needs at most. Nothing waits this long unless something is broken.
 PATIENCE_S = 20.0
-#: Progress edits come every 2.5 s of the clock; a shorter settling leaves them to a test that advances the time.
-_SETTLE_S = 2.0
 _MODERATOR = discord.Permissions(manage_messages=True)
 
 
 class _TellingDelivery(Delivery):
-    """Delivers as ever, and says when it is done."""
+    """Delivers as ever, and says when it is done; progress edits come only when a test advances the time."""
+
+    env: simcord.Env
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -45,6 +45,9 @@ class _TellingDelivery(Delivery):
     async def deliver(self, job: Job) -> None:
         await super().deliver(job)
         self.delivered.put_nowait(job)
+
+    async def _follow(self, job: Job, look: Callable[[], JobView | None]) -> None:
+        await self.env.external_wait(super()._follow(job, look), reason="the next progress edit")
 
 
 class _DeclaringHandle(Handle):
@@ -245,8 +248,8 @@ async def open_world(
         client.services = Services(
             settings=settings, store=store, executor=executor, clips=clips, queue=queue, delivery=delivery
         )
-        env = simcord.Env(client, check_errors=False, settle_timeout=_SETTLE_S)
-        executor.env = env
+        env = simcord.Env(client, check_errors=False, settle_timeout=PATIENCE_S)
+        executor.env = delivery.env = env
         changed = asyncio.Event()
 
         def engines_changed() -> None:

@@ -36,7 +36,19 @@ FACTS = {
 CLIP = StoredClip("ambient-abcdefghij-7.ogg", b"x" * 2048, b"png")
 #: What people try: pings, links, quotes, code, headings, lists, spoilers.
 HOSTILE = st.sampled_from(
-    ["@everyone ", "<@123456789012345678>", "<@&123456789012345678>", "@here", "**", "```", "`", "||", "> ", "\n# ", "_"]
+    [
+        "@everyone ",
+        "<@123456789012345678>",
+        "<@&123456789012345678>",
+        "@here",
+        "**",
+        "```",
+        "`",
+        "||",
+        "> ",
+        "\n# ",
+        "_",
+    ]
 )
 DESCRIPTIONS = st.one_of(
     st.text(min_size=1, max_size=500),
@@ -140,7 +152,9 @@ def test_waiting_cards_stay_within_the_limits(description: str, view: JobView) -
 @settings(max_examples=150, deadline=None)
 @given(
     DESCRIPTIONS,
-    st.lists(st.tuples(PROMPTS, st.none() | st.text(max_size=300), st.sampled_from(list(SPECS))), min_size=1, max_size=5),
+    st.lists(
+        st.tuples(PROMPTS, st.none() | st.text(max_size=300), st.sampled_from(list(SPECS))), min_size=1, max_size=5
+    ),
     st.booleans(),
 )
 def test_result_cards_stay_within_the_limits(
@@ -214,7 +228,15 @@ def test_a_finished_card_has_the_facts() -> None:
     """Length, loudness, peak, format, size, engine, time, who asked, seed, id and picture."""
     embed = cards.result(a_job(), SPECS, CLIP)
     sound = field_of(embed, "Sound")
-    for words in ("20.0 s", "-20.0 LUFS", "-3.2 dBTP", "opus · 2 KiB", "engine audioldm2", "2 s", "<@123456789012345678>"):
+    for words in (
+        "20.0 s",
+        "-20.0 LUFS",
+        "-3.2 dBTP",
+        "opus · 2 KiB",
+        "engine audioldm2",
+        "2 s",
+        "<@123456789012345678>",
+    ):
         assert words in sound
     assert embed.footer.text == "seed 7 · abcdefghij"
     assert embed.image.url == "attachment://ambient-abcdefghij-7.png"

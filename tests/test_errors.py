@@ -66,17 +66,20 @@ def test_every_error_has_words(cls: type[BaseException]) -> None:
 )
 def test_the_cause_of_an_error_is_not_shown(cls: type[BaseException], tmp_path: Path) -> None:
     """Paths and secrets of what lies behind an error stay in the log."""
-    try:
-        try:
-            (tmp_path / "missing").read_text(encoding="utf-8")
-        except OSError as cause:
-            raise a(cls) from cause
-    except cls as error:
-        assert str(tmp_path) in "".join(traceback.format_exception(error))
-        words = words_for(error)
+    with pytest.raises(cls) as caught:
+        _raise_from_a_missing_file(cls, tmp_path / "missing")
+    assert str(tmp_path) in "".join(traceback.format_exception(caught.value))
+    words = words_for(caught.value)
     assert words is not None
     assert str(tmp_path) not in words
     assert "Errno" not in words
+
+
+def _raise_from_a_missing_file(cls: type[BaseException], path: Path) -> None:
+    try:
+        path.read_text(encoding="utf-8")
+    except OSError as cause:
+        raise a(cls) from cause
 
 
 async def test_errors_of_the_store_hold_no_path(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "scipy", "pyloudnorm", "matplotlib", "pandas", "librosa", "gradio")
 
-#: Which parts of `ambientgen` a part may import. Design: executor -> render -> {engines, audio} -> recipe -> ... errors.
+#: Which parts of `ambientgen` a part may import: executor -> render -> {engines, audio} -> recipe -> ... -> errors.
 BELOW_RECIPE = {"errors", "spec", "scenes", "prompts"}
 BELOW_AUDIO = {"errors", "spec", "audio"}
 BELOW_SYNTH = {"errors", "audio", "synth", "engines"}  # of the engines only their interface, see below
@@ -60,7 +60,8 @@ def top_levels(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["ambientgen", "bot.__main__", "ambientgen.__main__", "ambientgen.executor", "ambientgen.engines.audioldm2"]
+    "module",
+    ["ambientgen", "bot.__main__", "ambientgen.__main__", "ambientgen.executor", "ambientgen.engines.audioldm2"],
 )
 def test_importing_loads_nothing_heavy(module: str) -> None:
     """The model's packages, and those of tests and benchmarks, are loaded by whoever needs them, when they do."""

@@ -10,15 +10,19 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ambientgen.audio.clip import Samples
+from ambientgen.audio.clip import Clip, Samples
+from ambientgen.audio.loudness import integrated_lufs
 from ambientgen.engines.base import Report
 from ambientgen.synth import birds, cafe, drone, fire, insects, noise, ocean, rain, stream, thunder, wind
 from ambientgen.synth.params import VARIANTS, TextureParams
-from ambientgen.synth.shaping import Canvas, db, loudness_lufs, place, soften_peaks
+from ambientgen.synth.shaping import Canvas, db
+from ambientgen.synth.space import place, soften_peaks
 
 __all__ = ["FAMILIES", "Family", "TextureParams", "render_texture"]
 
 _LEVEL_LUFS = -23.0
+#: A few samples can be silent by chance; they are not raised without end.
+_FAINTEST_LUFS = -70.0
 
 
 class Family(NamedTuple):
@@ -78,7 +82,7 @@ def render_texture(params: TextureParams, num_samples: int, sample_rate_hz: int,
     sound = place(canvas, family.render(canvas), family.room)
     sound -= np.mean(sound, axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
     level_lufs = _LEVEL_LUFS + 6.0 * (params.intensity - 0.5) - 10.0 * params.distance
-    gain = db(level_lufs - loudness_lufs(sound, sample_rate_hz))
+    gain = db(level_lufs - max(integrated_lufs(Clip(sound, sample_rate_hz)), _FAINTEST_LUFS))
     sound *= np.float32(gain)
     soften_peaks(sound)
     canvas.tick()

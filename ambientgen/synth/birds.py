@@ -14,16 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import (
-    Canvas,
-    curve,
-    db,
-    fold,
-    modulate,
-    pan,
-    shaped_noise,
-    spread_times,
-)
+from ambientgen.synth.events import fold, pan, spread_times
+from ambientgen.synth.shaping import Canvas, curve, db, modulate, shaped_noise
 
 _WOOD = ((30, -12), (63, 0), (125, 0), (250, -5), (500, -7), (1000, -8), (3000, -12), (8000, -18), (16000, -28))
 _HARBOR = ((30, -8), (80, -2), (200, 0), (500, -4), (1500, -9), (4000, -15), (12000, -26))

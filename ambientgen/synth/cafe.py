@@ -14,22 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import (
-    Canvas,
+from ambientgen.synth.events import (
     bursts,
-    curve,
-    db,
     event_count,
     heavy_tail,
-    modulate,
     pan,
     random_starts,
     rings,
     scatter,
-    shaped_noise,
     spread_times,
     stereo,
 )
+from ambientgen.synth.shaping import Canvas, curve, db, modulate, shaped_noise
 
 _ROOM = ((30, -8), (63, -4), (125, 0), (250, 0), (500, -4), (1000, -10), (2000, -16), (4000, -20), (12000, -28))
 _BREATH = ((500, -30), (2000, -12), (4000, 0), (8000, -6), (14000, -20))

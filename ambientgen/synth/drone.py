@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import Canvas, at_audio_rate, curve, db, modulate, pan, shaped_noise, tone
+from ambientgen.synth.events import pan
+from ambientgen.synth.shaping import Canvas, at_audio_rate, curve, db, modulate, shaped_noise, tone
 
 _AIR = ((40, -14), (120, -3), (300, 0), (800, -7), (2000, -16), (6000, -30))
 _FAN = ((30, -6), (80, 0), (200, -1), (600, -6), (2000, -14), (8000, -28))

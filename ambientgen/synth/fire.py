@@ -10,24 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import (
-    Canvas,
-    Ints,
-    bursts,
-    convolve,
-    curve,
-    db,
-    event_count,
-    fir,
-    heavy_tail,
-    impulses,
-    modulate,
-    random_starts,
-    rings,
-    scatter,
-    shaped_noise,
-    stereo,
-)
+from ambientgen.synth.events import bursts, event_count, heavy_tail, impulses, random_starts, rings, scatter, stereo
+from ambientgen.synth.shaping import Canvas, Ints, convolve, curve, db, fir, modulate, shaped_noise
 
 _LAPPING = ((20, -4), (45, 0), (90, 1), (140, 0), (230, -12), (500, -20), (1200, -28), (4000, -38))
 _HISS = ((300, -30), (1000, -19), (2500, -9), (5000, -3), (9000, 0), (14000, -1))

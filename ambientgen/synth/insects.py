@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
+from ambientgen.synth.events import pan, scatter, spread_times
 from ambientgen.synth.shaping import (
     Canvas,
     Ints,
@@ -19,11 +20,8 @@ from ambientgen.synth.shaping import (
     curve,
     db,
     modulate,
-    pan,
-    scatter,
     shaped_mono,
     shaped_noise,
-    spread_times,
     tone,
 )
 

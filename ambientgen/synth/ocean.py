@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import Canvas, Points, control_events, curve, db, modulate, shaped_noise, spread_times
+from ambientgen.synth.events import spread_times
+from ambientgen.synth.shaping import Canvas, Points, control_events, curve, db, modulate, shaped_noise
 
 
 class Band(NamedTuple):

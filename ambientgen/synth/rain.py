@@ -12,25 +12,18 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import (
-    Canvas,
-    Points,
-    at_audio_rate,
+from ambientgen.synth.events import (
     bubbles,
     bursts,
-    convolve,
-    curve,
-    db,
     event_count,
-    fir,
     heavy_tail,
     impulses,
     random_starts,
     rings,
     scatter,
-    shaped_noise,
     stereo,
 )
+from ambientgen.synth.shaping import Canvas, Points, at_audio_rate, convolve, curve, db, fir, shaped_noise
 
 
 class Surface(NamedTuple):

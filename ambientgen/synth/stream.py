@@ -9,20 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import (
-    Canvas,
-    at_audio_rate,
-    bubbles,
-    curve,
-    db,
-    event_count,
-    heavy_tail,
-    modulate,
-    random_starts,
-    scatter,
-    shaped_noise,
-    stereo,
-)
+from ambientgen.synth.events import bubbles, event_count, heavy_tail, random_starts, scatter, stereo
+from ambientgen.synth.shaping import Canvas, at_audio_rate, curve, db, modulate, shaped_noise
 
 _BROOK = ((40, -14), (120, -10), (300, -3), (700, 0), (1500, -4), (4000, -10), (9000, -18), (16000, -28))
 _FALL = ((30, -3), (80, 0), (200, 0), (600, -2), (1500, -4), (4000, -7), (9000, -12), (16000, -20))

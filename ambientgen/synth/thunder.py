@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
-from ambientgen.synth.shaping import Canvas, control_events, curve, later, modulate, shaped_noise, spread_times
+from ambientgen.synth.events import spread_times
+from ambientgen.synth.shaping import Canvas, control_events, curve, later, modulate, shaped_noise
 
 _RUMBLE = ((20, -3), (40, 2), (63, 3), (125, 0), (250, -7), (500, -18), (1000, -32))
 _BODY = ((60, -18), (125, -5), (250, 0), (500, -2), (1000, -8), (2000, -18), (5000, -36))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wire.world import DEAD_S, SLOWER, Place, World, job_id, names
+from wire.world import DEAD_S, SLOWER, Place, Record, World, job_id, names, refusal
 
 pytestmark = pytest.mark.wire
 
@@ -30,19 +30,25 @@ def test_the_final_edit_fails(world: World, place: Place, fault: str) -> None:
     _assert_delivered_once(world, place, job_id(message))
 
 
-@pytest.mark.parametrize("fault", ["rate limit", "502", "drop", "lost reply", "html", "cloudflare"])
+@pytest.mark.parametrize("fault", ["rate limit", "502", "lost reply", "html"])
 def test_the_first_answer_fails(world: World, place: Place, fault: str) -> None:
     """A failing first answer costs no more than that: the sound comes, and comes once."""
     world.control.fault(match="POST /interactions/*", **{**_FAULTS[fault], "times": 1})
-    record = world.control.invoke(
-        command="ambient generate",
-        user=place.ann,
-        channel=place.channel,
-        options={"scene": "white noise", "duration": 2},
-        wait="none",
-    )
-    message = world.sound(record)
+    message = world.sound(_ask_without_waiting(world, place))
     _assert_delivered_once(world, place, job_id(message))
+
+
+@pytest.mark.parametrize("fault", ["drop", "cloudflare"])
+def test_the_first_answer_is_lost(world: World, place: Place, fault: str) -> None:
+    """Where Discord never got the first answer, the person gets the sound or is asked to try again."""
+    world.control.fault(match="POST /interactions/*", **_FAULTS[fault])
+    record = world.control.interaction(id=_ask_without_waiting(world, place)["id"], wait="message")
+    assert not record.get("timed_out")
+    if record["ephemeral"]:
+        assert "Please try again" in refusal(record)
+        assert not world.public(place.channel)
+    else:
+        world.sound(record)
 
 
 @pytest.mark.parametrize("fault", ["502", "drop", "lost reply", "html", "cloudflare"])
@@ -82,6 +88,18 @@ def test_delete_and_other_buttons_survive_a_fault(world: World, place: Place, fa
     record = world.control.press(message=message["id"], custom_id="label:Info", user=place.bob, wait="message")
     assert not record.get("timed_out")
     assert record["ephemeral"]
+
+
+def _ask_without_waiting(world: World, place: Place) -> Record:
+    return dict(
+        world.control.invoke(
+            command="ambient generate",
+            user=place.ann,
+            channel=place.channel,
+            options={"scene": "white noise", "duration": 2},
+            wait="none",
+        )
+    )
 
 
 def _assert_delivered_once(world: World, place: Place, found: str) -> None:

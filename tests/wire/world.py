@@ -33,7 +33,7 @@ DIES_SOON_S = 893
 #: Backdated by this much, the bot no longer uses the token at all.
 DEAD_S = 896
 _TOKEN_IN_PATH = re.compile(r"^/(?:interactions|webhooks)/\d+/([^/]+)")
-_TIMEOUT_S = 40.0
+_TIMEOUT_S = 25.0
 
 Message = dict[str, Any]
 Record = dict[str, Any]
@@ -108,11 +108,12 @@ class Bot:
 
 @dataclass(frozen=True)
 class Place:
-    """A server of one test alone: two members and a moderator, two channels."""
+    """A server of one test alone: two members and a moderator, two channels, and one that Bob cannot read."""
 
     guild: str
     channel: str
     other_channel: str
+    hidden_channel: str
     ann: str
     bob: str
     moderator: str
@@ -132,6 +133,7 @@ class World:
         shim = Path(standin.__file__ or "").parent
         self.server = standin.Server("--openapi", str(shim / "openapi.json"))
         self.control = self.server.control
+        self.refused: type[Exception] = standin.Refused
         self.bot_id: str = self.server.info["app_id"]
         path = os.pathsep.join([self.server.bot_env()["PYTHONPATH"], str(REPOSITORY)])
         self.bot = Bot(folder, {**self.server.bot_env(), "PYTHONPATH": path, **environ})
@@ -311,7 +313,9 @@ class World:
             self.control.add_channel(guild=guild, name=name, overwrites=overwrites)["id"]
             for name in ("general", "other")
         )
-        return Place(guild, channel, other, ann, bob, moderator)
+        hide = {"id": bob, "type": 1, "allow": "0", "deny": str(VIEW_CHANNEL)}
+        hidden = self.control.add_channel(guild=guild, name="hidden", overwrites=[*overwrites, hide])["id"]
+        return Place(guild, channel, other, hidden, ann, bob, moderator)
 
 
 # ---------------------------------------------------------------------- reading messages

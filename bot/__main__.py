@@ -23,6 +23,7 @@ from bot import welcome
 from bot.client import AmbientClient, invite_url
 from bot.clips import Clips
 from bot.delivery import Delivery
+from bot.errors import DISCORD_ERRORS
 from bot.jobs import JobQueue
 from bot.lock import AlreadyRunningError, DataFolderError, DataFolderLock
 from bot.services import Services
@@ -58,7 +59,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    except (discord.HTTPException, discord.GatewayNotFound, discord.ConnectionClosed, OSError) as error:
+    except (*DISCORD_ERRORS, discord.GatewayNotFound, discord.ConnectionClosed) as error:
         log.debug("the connection failed", exc_info=True)
         print(
             f"AmbientGen cannot reach Discord ({type(error).__name__}). Check the network and try again.",

@@ -12,9 +12,10 @@ from typing import Any
 import discord
 from discord import app_commands
 
+from ambientgen.errors import RequestError
 from ambientgen.recipe import SceneRequest
 from bot.cogs import about, generate, library, preset
-from bot.errors import words_for, words_for_bug
+from bot.errors import DISCORD_ERRORS, words_for, words_for_bug
 from bot.services import Services
 from bot.ui import actions
 from bot.ui.buttons import DYNAMIC_ITEMS
@@ -119,14 +120,14 @@ class AmbientClient(discord.Client):
             reference = secrets.token_hex(4)
             log.error("bug %s", reference, exc_info=error)
             words = words_for_bug(reference)
-        elif isinstance(error, discord.HTTPException):
-            log.warning("Discord refused an answer: %s %s", error.status, error.code)
+        elif isinstance(error, DISCORD_ERRORS):
+            log.warning("an answer did not reach Discord: %s", type(error).__name__)
         try:
             if interaction.response.is_done():
                 await interaction.followup.send(words, ephemeral=True)
             else:
                 await interaction.response.send_message(words, ephemeral=True)
-        except (discord.HTTPException, OSError) as failure:
+        except DISCORD_ERRORS as failure:
             log.warning("an answer could not be sent: %s", type(failure).__name__)
 
 
@@ -138,7 +139,5 @@ class _Tree(app_commands.CommandTree[AmbientClient]):
             log.warning("no suggestions: %s", type(cause).__name__)
             return
         if isinstance(error, (app_commands.CommandSignatureMismatch, app_commands.CommandNotFound)):
-            words = "This command changed. Reload Discord (Ctrl+R) and try again."
-            await interaction.response.send_message(words, ephemeral=True)
-            return
+            cause = RequestError("This command changed. Reload Discord (Ctrl+R) and try again.")
         await self.client.answer_error(interaction, cause)

@@ -21,7 +21,7 @@ import discord
 from ambientgen.errors import EncodingError
 from ambientgen.spec import EngineSpec
 from bot.clips import Clips, StoredClip
-from bot.errors import words_for
+from bot.errors import DISCORD_ERRORS, words_for
 from bot.jobs import MAX_REQUEST_BYTES, JobView
 from bot.store import DeliveryState, Job, Store, StoreError
 from bot.ui import cards
@@ -86,7 +86,7 @@ class Delivery:
                 try:
                     await self._edit_by_token(job, embed=embed, view=waiting_view(job.id), attachments=[])
                     shown = embed.description
-                except (discord.HTTPException, OSError) as error:
+                except DISCORD_ERRORS as error:
                     log.debug("a progress edit of job %s failed: %s", job.id, type(error).__name__)
             await asyncio.sleep(_EDIT_EVERY_S)
 
@@ -102,7 +102,7 @@ class Delivery:
             try:
                 # A job that comes from the store with an attempt may have been sent by an earlier process.
                 state = await self._deliver_once(job, again=attempt > 0 or job.attempts > 0)
-            except (discord.HTTPException, OSError) as error:
+            except DISCORD_ERRORS as error:
                 log.warning("delivery of job %s failed, attempt %d: %s", job.id, attempt + 1, type(error).__name__)
                 continue
             try:
@@ -203,7 +203,7 @@ async def _attempt(way: Callable[[dict[str, Any]], Awaitable[object]], message: 
     """Try one way once.
 
     Raises:
-        discord.HTTPException, OSError: for a passing reason; the caller tries again later.
+        DISCORD_ERRORS: for a passing reason; the caller tries again later.
     """
     try:
         await way(message)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import aiohttp
 import discord
 
 from ambientgen import errors
 from bot.store import StoreError
+
+#: What a call to Discord may raise: a refusal, or a connection that was closed or never came about.
+DISCORD_ERRORS = (discord.HTTPException, aiohttp.ClientError, OSError)
 
 _RETRY = "Please try again in a little while."
 
@@ -42,6 +46,7 @@ WORDS: dict[type[BaseException], Callable[[BaseException], str]] = {
     discord.Forbidden: lambda _error: "Discord does not let me do that here: I lack a permission in this channel.",
     discord.NotFound: lambda _error: "That message or channel is not there any more.",
     discord.HTTPException: lambda _error: f"Discord did not take that. {_RETRY}",
+    aiohttp.ClientError: lambda _error: f"The connection to Discord broke off. {_RETRY}",
 }
 
 

@@ -14,6 +14,7 @@ from ambientgen.recipe import SceneRequest, resolve
 from ambientgen.scenes import clean_description
 from bot.clips import Clips
 from bot.delivery import DEFAULT_UPLOAD_LIMIT_BYTES, Delivery
+from bot.errors import DISCORD_ERRORS
 from bot.jobs import JobQueue
 from bot.settings import Settings
 from bot.store import Job, Jobs, Preset, Store
@@ -21,8 +22,6 @@ from bot.ui import cards
 from bot.ui.buttons import waiting_view
 
 _TOKEN_LIFETIME = timedelta(minutes=15)
-#: Discord: the interaction was acknowledged already, so an earlier try got through although its answer was lost.
-_ALREADY_ACKNOWLEDGED = 40060
 MIN_DURATION_S = 2
 
 
@@ -97,10 +96,12 @@ class Services:
             answer = await interaction.response.send_message(
                 embed=cards.waiting(job, view), view=waiting_view(job.id), ephemeral=job.private
             )
-        except discord.HTTPException as error:
-            if error.code != _ALREADY_ACKNOWLEDGED:
-                raise
-            return (await interaction.original_response()).id
+        except DISCORD_ERRORS as error:
+            # Discord may have shown the card although its answer was lost: ask before giving up.
+            try:
+                return (await interaction.original_response()).id
+            except DISCORD_ERRORS:
+                raise error from None
         return answer.message_id
 
     def _check_place(self, interaction: discord.Interaction[discord.Client], request: SceneRequest) -> None:

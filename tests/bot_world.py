@@ -15,6 +15,7 @@ import simcord
 from scripted import ScriptedEngine
 from simcord.components import walk_components
 
+from ambientgen.engines.base import Progress
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.executor import Executor, Handle
 from ambientgen.recipe import Recipe
@@ -50,16 +51,23 @@ class _TellingDelivery(Delivery):
         await self.env.external_wait(super()._follow(job, look), reason="the next progress edit")
 
 
-class _DeclaringHandle(Handle):
-    """Tells the simulation that its result comes from outside, so that no step waits for an engine."""
+class _DeclaringHandle:
+    """A handle that tells the simulation that its result comes from outside, so that no step waits for an engine."""
 
-    env: simcord.Env
+    def __init__(self, handle: Handle, env: simcord.Env) -> None:
+        self._handle = handle
+        self._env = env
+        self.cancel = handle.cancel
+
+    @property
+    def progress(self) -> Progress:
+        return self._handle.progress
 
     async def result(self) -> Soundscape:
         try:
-            return await self.env.external_wait(super().result(), reason="the engine works")
+            return await self._env.external_wait(self._handle.result(), reason="the engine works")
         except simcord.SetupError:  # a job that a warmed-up engine released: no person's step waits for it
-            return await super().result()
+            return await self._handle.result()
 
 
 class _DeclaringExecutor(Executor):
@@ -67,11 +75,8 @@ class _DeclaringExecutor(Executor):
 
     env: simcord.Env
 
-    def submit(self, job_id: str, recipe: Recipe, output: Output) -> Handle:
-        handle = super().submit(job_id, recipe, output)
-        handle.__class__ = _DeclaringHandle
-        handle.env = self.env  # type: ignore[attr-defined]
-        return handle
+    def submit(self, job_id: str, recipe: Recipe, output: Output) -> Any:
+        return _DeclaringHandle(super().submit(job_id, recipe, output), self.env)
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ import discord
 
 from ambientgen.errors import RequestError
 from ambientgen.recipe import SceneRequest
+from bot.errors import DISCORD_ERRORS
 from bot.services import Services
 from bot.store import Job
 from bot.ui import cards
@@ -116,7 +117,7 @@ async def _delete(services: Services, interaction: Interaction, job: Job) -> Non
         channel = interaction.client.get_partial_messageable(job.channel_id, guild_id=job.guild_id)
         try:
             await channel.get_partial_message(job.message_id).delete()
-        except discord.HTTPException:  # gone already, or out of reach: the sound itself is deleted
+        except DISCORD_ERRORS:  # gone already, or out of reach: the sound itself is deleted
             return
 
 

@@ -6,7 +6,6 @@ import pytest
 from wire.world import (
     ATTACH_FILES,
     DEAD_S,
-    DIES_SOON_S,
     RESULT_LABELS,
     SEND_MESSAGES,
     SLOW,
@@ -98,7 +97,7 @@ def test_a_file_too_large_is_made_smaller(world: World, place: Place, file_forma
 
 def test_a_file_too_large_for_the_channel_alone(world: World, place: Place) -> None:
     """What the asker's own limit allows but the channel's does not arrives smaller after the token's end."""
-    record = world.ask(place.ann, place.channel, duration=120, format="flac", limit=50 * 2**20, backdate=DIES_SOON_S)
+    record = world.ask(place.ann, place.channel, duration=120, format="flac", limit=50 * 2**20, backdate=DEAD_S)
     _assert_shrunk(world, world.sound(record), "flac")
 
 

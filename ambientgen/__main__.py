@@ -20,7 +20,7 @@ from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, Re
 from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, unused_options
 from ambientgen.render import Output, Soundscape, render
 from ambientgen.scenes import clean_description
-from ambientgen.spec import EngineSpec
+from ambientgen.spec import OPTION_WORDS, EngineSpec
 
 _NO_LIMIT_BYTES = 2**40
 
@@ -187,7 +187,7 @@ def _print_summary(
         print(f"{layer.engine:<12}  {layer.prompt}{negative}")
     if request is not None:
         for name, unused in unused_options(request, recipe, [e.spec for e in engines.values()]).items():
-            print(f"not used by {name}: {', '.join(unused)}")
+            print(f"not used by {name}: {', '.join(OPTION_WORDS.get(option, option) for option in unused)}")
     for note in soundscape.notes:
         print(f"note          {note}")
     print(

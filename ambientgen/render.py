@@ -3,7 +3,7 @@
 1. plan the takes a recipe needs        `TakeBook.first_takes`
 2. check each take, retake a broken one `TakeBook.accept`
 3. fit each layer's take to the scene   `_stem`
-4. mix, fade, bring to loudness         `finish`
+4. mix, limit the band, fade, level     `finish`
 5. encode, measure, draw                `finish`
 
 `render` does it all in the calling thread; `ambientgen/executor.py` does the same with the GPU thread and a pool.
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ambientgen import __version__
-from ambientgen.audio import encode, extend, health, loop, loudness, mix, picture, resample
+from ambientgen.audio import encode, extend, filters, health, loop, loudness, mix, picture, resample
 from ambientgen.audio.clip import Clip
 from ambientgen.engines.base import Engine, Progress, Report, Take
 from ambientgen.errors import EngineError, GenerationCancelled, StorageError, UnhealthyTakeError
@@ -165,11 +165,11 @@ class TakeBook:
         return not any(self._wanted)
 
     def scale(self, take_id: str, progress: Progress) -> Progress:
-        """A take's progress as the whole recipe's."""
-        index = list(self.takes).index(take_id)
-        return Progress(
-            progress.stage, index * progress.num_steps + progress.step, len(self.takes) * progress.num_steps
-        )
+        """A take's progress as the whole recipe's; where an engine cannot count its steps, the takes are counted."""
+        index, num_takes = list(self.takes).index(take_id), len(self.takes)
+        if progress.num_steps == 0:
+            return Progress(progress.stage, index, num_takes)
+        return Progress(progress.stage, index * progress.num_steps + progress.step, num_takes * progress.num_steps)
 
     def chosen(self) -> tuple[Recipe, list[Clip]]:
         """The recipe with the seeds really used, and each layer's clip; the book lets go of the clips."""
@@ -226,7 +226,7 @@ def finish(
     step(0)
     stems = [(_stem(clips.pop(0), layer, recipe, specs[layer.engine]), layer.gain_db) for layer in recipe.layers]
     step(1)
-    mixed = mix.mix(stems) if len(stems) > 1 else stems[0][0]
+    mixed = filters.band_limit(mix.mix(stems) if len(stems) > 1 else stems[0][0])
     stems.clear()
     step(2)
     faded = mixed if recipe.loop else loop.fade_edges(mixed)

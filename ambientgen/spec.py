@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: Options of a `SceneRequest` that only some engines can use. Every other option is used by all of them.
 ENGINE_OPTIONS = ("quality", "negative_prompt", "guidance_scale", "num_inference_steps")
+#: What people know these options as, where it is another name.
+OPTION_WORDS = {"num_inference_steps": "steps"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -682,7 +682,7 @@ async def test_help_and_about_are_private_and_whole(tmp_path: Path) -> None:
         answer = await world.command("about")
         assert shown(answer).ephemeral
         text = json.dumps(card_of(answer).to_dict(), ensure_ascii=False)
-        for words in ("audioldm2", "procedural", "ready on test", "CC BY-NC-SA 4.0", "1 sounds"):
+        for words in ("audioldm2", "procedural", "ready on test", "CC BY-NC-SA 4.0", "sounds: 1 ·"):
             assert words in text
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import discord
 import pytest
 
@@ -144,6 +145,7 @@ def response(status: int) -> Any:
         (discord.NotFound(response(404), {"code": 10008, "message": "secret"}), "not there any more"),
         (discord.HTTPException(response(400), {"code": 50035, "message": "secret"}), "did not take that"),
         (discord.DiscordServerError(response(500), {"message": "secret"}), "did not take that"),
+        (aiohttp.ServerDisconnectedError("secret"), "broke off"),
     ],
 )
 def test_discords_errors_have_words(error: BaseException, words: str) -> None:

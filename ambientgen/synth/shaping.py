@@ -2,10 +2,9 @@
 
 The trick is the same throughout: nothing ever starts or stops. Filters read their input modulo the length, slow
 controls are sums of whole harmonics, events that run over the end go on at the beginning, and oscillators make whole
-numbers of cycles. Filters work in blocks of a power of two, so an awkward length (a prime, say) costs nothing extra.
+numbers of cycles.
 
-Sources: Andy Farnell, *Designing Sound* (MIT Press, 2010); A. V. Oppenheim and R. W. Schafer, *Discrete-Time Signal
-Processing*, overlap-save.
+Source: Andy Farnell, *Designing Sound* (MIT Press, 2010).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ambientgen.audio import filters
 from ambientgen.audio.clip import Samples
 from ambientgen.engines.base import Progress, Report
 from ambientgen.errors import GenerationCancelled
@@ -25,7 +25,6 @@ Points = Sequence[tuple[float, float]]
 """A response as (frequency in Hz, level in dB) pairs, at least two, rising; straight lines over log frequency."""
 
 CONTROL_RATE_HZ = 100.0
-_MIN_BLOCK = 1 << 16
 _SAMPLES_A_TICK = 1 << 19
 
 
@@ -107,45 +106,19 @@ def fir(points: Points, sample_rate_hz: int, num_taps: int = 4096) -> Samples:
 
 
 def convolve(canvas: Canvas, signal: Samples, kernel: Samples, *, centered: bool = False) -> Samples:
-    """Circular convolution by overlap-save: exact for every length, in blocks of a power of two.
-
-    Args:
-        canvas: to report to.
-        signal: shape (num_samples,) or (channels, num_samples).
-        kernel: shape (taps,), or (channels, taps) for a kernel per channel. It may be longer than the circle.
-        centered: True if the kernel's middle is its time zero.
-
-    Returns:
-        The shape that `signal` and `kernel` broadcast to.
-    """
-    num_samples, num_taps = signal.shape[-1], kernel.shape[-1]
-    wanted = max(_MIN_BLOCK, 4 * num_taps)
-    block = 1 << (min(wanted, num_samples + num_taps) - 1).bit_length()
-    hop = block - num_taps + 1
-    shift = num_taps // 2 if centered else 0
-    spectrum = np.fft.rfft(kernel, block)
-    shape = np.broadcast_shapes(signal.shape[:-1], kernel.shape[:-1])
-    out = np.empty((*shape, num_samples), dtype=np.float32)
+    """Circular convolution as `ambientgen.audio.filters.convolve`, with reports in between."""
     since_tick = 0
-    for start in range(0, num_samples, hop):
-        piece = _around(signal, start - num_taps + 1 + shift, block)
-        result = np.fft.irfft(np.fft.rfft(piece) * spectrum, block)
-        stop = min(start + hop, num_samples)
-        out[..., start:stop] = result[..., num_taps - 1 : num_taps - 1 + stop - start]
-        since_tick += block * out[..., 0].size
+
+    def tick(num_samples: int) -> None:
+        nonlocal since_tick
+        since_tick += num_samples
         if since_tick >= _SAMPLES_A_TICK:
             canvas.tick()
             since_tick = 0
+
+    convolved = filters.convolve(signal, kernel, centered=centered, tick=tick)
     canvas.tick()
-    return out
-
-
-def _around(signal: Samples, start: int, length: int) -> Samples:
-    """`length` samples from `start` on, modulo the circle."""
-    num_samples = signal.shape[-1]
-    if start >= 0 and start + length <= num_samples:
-        return signal[..., start : start + length]
-    return np.take(signal, np.arange(start, start + length), axis=-1, mode="wrap")
+    return convolved
 
 
 # Noise -----------------------------------------------------------------------------------------------------------

@@ -61,6 +61,6 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
             model = f"model {spec.model}\n" if spec.model else ""
             words = f"{status[name]}{f' on {device}' if device else ''}\n{model}license: {spec.license}"
             embed.add_field(name=f"{name} {spec.version}", value=words, inline=True)
-        made = f"{usage.num_done} sounds, {usage.seconds_of_sound / 60:.0f} min, for {usage.num_users} people"
+        made = f"sounds: {usage.num_done} · minutes: {usage.seconds_of_sound / 60:.1f} · people: {usage.num_users}"
         embed.add_field(name="Made so far", value=made, inline=False)
         await interaction.response.send_message(embed=embed, ephemeral=True)

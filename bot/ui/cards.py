@@ -13,7 +13,7 @@ import discord
 from ambientgen.engines.base import Progress
 from ambientgen.prompts import OVERCOOKED_GUIDANCE_SCALE
 from ambientgen.recipe import Layer, unused_options
-from ambientgen.spec import EngineSpec
+from ambientgen.spec import OPTION_WORDS, EngineSpec
 from bot.clips import StoredClip
 from bot.jobs import JobView
 from bot.store import Job
@@ -33,8 +33,6 @@ _STAGE_WORDS = {
     "decoding": "Turning it into sound",
     "finishing": "Mixing and mastering",
 }
-#: What people know these options as.
-_OPTION_WORDS = {"num_inference_steps": "steps"}
 
 
 def quoted(text: str, limit: int = 500) -> str:
@@ -154,7 +152,7 @@ def _notes(job: Job, specs: Mapping[str, EngineSpec], clip: StoredClip | None) -
     facts: Mapping[str, Any] = job.facts or {}
     notes = []
     for name, options in unused_options(job.request, job.recipe, list(specs.values())).items():
-        shown = ", ".join(f"`{_OPTION_WORDS.get(option, option)}`" for option in options)
+        shown = ", ".join(f"`{OPTION_WORDS.get(option, option)}`" for option in options)
         notes.append(f"not used by {name}: {shown}")
     notes += facts.get("notes", [])
     if facts.get("shrunk") or (clip is not None and clip.shrunk):

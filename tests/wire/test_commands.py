@@ -25,7 +25,9 @@ def test_help_names_every_command(world: World, place: Place) -> None:
     assert record["ephemeral"]
     told = [option for option in world.control.commands()[0]["options"]]
     paths = [f"/ambient {option['name']}" for option in told if option["type"] == 1]
-    paths += [f"/ambient {group['name']} {sub['name']}" for group in told if group["type"] == 2 for sub in group["options"]]
+    paths += [
+        f"/ambient {group['name']} {sub['name']}" for group in told if group["type"] == 2 for sub in group["options"]
+    ]
     shown = [line.split("`")[1] for line in fields(record["message"])["Commands"].splitlines()]
     assert sorted(shown) == sorted(paths)
 
@@ -92,9 +94,7 @@ def test_show_brings_a_sound_again(world: World, place: Place) -> None:
         assert names(shown) == names(message)
         assert labels(shown) == RESULT_LABELS
     elsewhere = world.new_place()
-    assert "no sound of that id" in refusal(
-        world.command("show", elsewhere.ann, elsewhere.channel, id=job_id(message))
-    )
+    assert "no sound of that id" in refusal(world.command("show", elsewhere.ann, elsewhere.channel, id=job_id(message)))
 
 
 def test_a_hidden_channel_stays_hidden(world: World, place: Place) -> None:
@@ -124,9 +124,10 @@ def test_direct_messages(world: World, place: Place) -> None:
     assert len(names(message)) == 2
     assert world.make(place.ann, direct, private=True)["ephemeral"]
     assert names(world.sound(world.press(message, "Again", place.ann)))
-    assert description(
-        world.sound(world.submit(world.press(message, "Edit", place.ann), scene="a deep drone"))
-    ) == "> a deep drone"
+    assert (
+        description(world.sound(world.submit(world.press(message, "Edit", place.ann), scene="a deep drone")))
+        == "> a deep drone"
+    )
     assert "**Mine**" in world.submit(world.press(message, "Save preset", place.ann), name="Mine")["message"]["content"]
     assert world.press(message, "Info", place.ann)["ephemeral"]
     assert names(world.make(place.ann, direct, scene=None, preset="Mine"))

@@ -81,13 +81,13 @@ def test_an_unknown_preset_is_refused(world: World, place: Place, name: str) -> 
     assert not world.public(place.channel)
 
 
-@pytest.mark.parametrize("given", ["nope", "0000000000", "'; drop table jobs; --", "ambient-0000000000-1.ogg", "💥💥💥💥"])
+@pytest.mark.parametrize(
+    "given", ["nope", "0000000000", "'; drop table jobs; --", "ambient-0000000000-1.ogg", "💥💥💥💥"]
+)
 def test_an_unknown_id_is_refused(world: World, place: Place, given: str) -> None:
     """An id that is none is refused privately."""
     assert "no sound of that id" in refusal(world.command("show", place.ann, place.channel, id=given))
-    assert "no sound of that id" in refusal(
-        world.command("preset save", place.ann, place.channel, name="x", id=given)
-    )
+    assert "no sound of that id" in refusal(world.command("preset save", place.ann, place.channel, name="x", id=given))
 
 
 def test_the_client_is_told_the_limits(world: World, place: Place) -> None:

@@ -182,7 +182,9 @@ class World:
         assert not record.get("timed_out"), record
         return dict(record)
 
-    def ask(self, user: str, channel: str, *, backdate: float = 0.0, limit: int | None = None, **options: Any) -> Record:
+    def ask(
+        self, user: str, channel: str, *, backdate: float = 0.0, limit: int | None = None, **options: Any
+    ) -> Record:
         """`/ambient generate`, with its first answer; without options two seconds of white noise."""
         given = {"scene": "white noise", "duration": 2} | options
         record = self.control.invoke(
@@ -297,7 +299,7 @@ class World:
         assert not errors, part
         assert self.server.info["token"] not in log
         assert not any(token in log for token in self._tokens)
-        if not (self.bot.folder / "data/ambient.db").is_file():
+        if "connected as" not in log:
             return
         ended = [row for row in self.bot.rows() if row["delivery_state"] in ("delivered", "kept", "deleted")]
         assert not [row["id"] for row in ended if row["interaction_token"] is not None]

@@ -291,7 +291,7 @@ class Executor:
             engine.load(lambda _progress: not self._closing)
         except EngineError as error:
             self._status[name] = "failed"
-            log.error("engine %s cannot be used: %s", name, error)
+            log.error("engine %s cannot be used: %s", name, error, exc_info=error.__cause__)
         except GenerationCancelled:
             return
         except Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -72,13 +71,12 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    assert settings.discord_token is not None
     stop = asyncio.Event()
+    _on_signal(asyncio.get_running_loop(), stop.set)
     clips = Clips(settings.data_dir / "clips", settings.max_clips_mib * 2**20)
     clips.prepare()
-    async with Store.open(settings.data_dir / "ambient.db") as store:
+    async with Store.open(settings.data_dir / "ambient.db") as store, AmbientClient() as client:
         executor = Executor(_engines(settings))
-        client = AmbientClient()
         delivery = Delivery(client=client, store=store, clips=clips, specs=executor.specs)
         queue = JobQueue(
             store=store,
@@ -91,28 +89,32 @@ async def _serve(settings: Settings) -> None:
         client.services = Services(
             settings=settings, store=store, executor=executor, clips=clips, queue=queue, delivery=delivery
         )
-        _on_signal(asyncio.get_running_loop(), stop.set)
         log.info("AmbientGen %s starts", __version__)
-        await client.login(settings.discord_token.reveal())
-        # Before the gateway connects: what an earlier process left comes before anything new.
-        await queue.recover()
-        executor.start(queue.engines_changed)
-        log.info("invite link: %s", invite_url(client.application_id or 0))
-        connection = asyncio.create_task(client.connect())
+        life = asyncio.create_task(_live(client, settings, executor, queue))
         stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({connection, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if connection.done():
-                connection.result()
+            await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                life.result()
         finally:
             log.info("stopping")
             stopping.cancel()
             await queue.close(_GRACE_S)
             await client.close()
-            connection.cancel()
-            with contextlib.suppress(asyncio.CancelledError, discord.DiscordException):
-                await connection
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
             log.info("stopped")
+
+
+async def _live(client: AmbientClient, settings: Settings, executor: Executor, queue: JobQueue) -> None:
+    """Log in, take up what an earlier process left, and serve until the connection is closed."""
+    assert settings.discord_token is not None  # main() handles its absence
+    await client.login(settings.discord_token.reveal())
+    # Before the gateway connects: what an earlier process left comes before anything new.
+    await queue.recover()
+    executor.start(queue.engines_changed)
+    log.info("invite link: %s", invite_url(client.application_id or 0))
+    await client.connect()
 
 
 def _engines(settings: Settings) -> list[Engine]:

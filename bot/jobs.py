@@ -161,12 +161,13 @@ class JobQueue:
         now = _now()
         await self._store.jobs.erase_expired_tokens(now)
         for job in await self._store.jobs.undelivered():
-            self._spawn(self._presenter.deliver(job))
+            self._spawn(self._hand_on(job))
         for job in await self._store.jobs.unfinished():
             if job.status == "running" and job.attempts >= _MAX_ATTEMPTS:
                 words = "The bot stopped twice while making this sound, so it is not tried again. Try other options."
                 await self._store.jobs.fail(job.id, now, words)
-                await self._hand_on(dataclasses.replace(job, status="failed", error=words, finished_at=now))
+                failed = dataclasses.replace(job, status="failed", error=words, finished_at=now)
+                self._spawn(self._hand_on(failed))
                 continue
             if job.status == "running":
                 await self._store.jobs.requeue(job.id)

@@ -46,7 +46,7 @@ class DataFolderLock:
             self._lock.acquire()
         except Timeout as error:
             raise AlreadyRunningError(
-                f"Cannot start: another AmbientGen{self._other_process()} uses this data folder. Stop that one first, "
+                f"another AmbientGen{self._other_process()} uses this data folder. Stop that one first, "
                 "or give this one a folder of its own with AMBIENT_DATA_DIR."
             ) from error
         except (OSError, NotImplementedError) as error:

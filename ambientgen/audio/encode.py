@@ -303,10 +303,11 @@ def _write(
     if rung.bitrate_mode is not None:
         options["bitrate_mode"] = rung.bitrate_mode
     factor = np.float32(10.0 ** (gain_db / 20.0))
-    # Opened here and not by libsndfile: its errors carry no errno.
+    # Opened here and not by libsndfile alone: its errors carry no errno. On Windows libsndfile has a C library of its
+    # own, to which Python's file descriptors mean nothing, so there it opens the same file by name.
     with partial.open("wb+") as raw:
         with soundfile.SoundFile(
-            raw.fileno(),
+            os.fspath(partial) if os.name == "nt" else raw.fileno(),
             "w",
             clip.sample_rate_hz,
             clip.num_channels,

@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-MODEL ?= $(or $(shell sed -n 's/^AMBIENT_MODEL=//p' .env 2>/dev/null | tail -n 1),cvssp/audioldm2)
 
 .PHONY: help run model test check format lint types wire bench clean
 
@@ -20,10 +19,10 @@ run: $(VENV)/base.stamp
 	@$(BIN)/python -m bot
 
 model: $(VENV)/base.stamp
-	@$(BIN)/python -m ambientgen models describe --model "$(MODEL)"
+	@$(BIN)/python -m bot.model describe
 	@echo "Packages: torch, diffusers and transformers, about 1 GB (5 GB where torch brings CUDA)"
 	@$(MAKE) --no-print-directory $(VENV)/model.stamp
-	@$(BIN)/python -m ambientgen models download --model "$(MODEL)"
+	@$(BIN)/python -m bot.model download
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m "not wire"
@@ -50,8 +49,8 @@ clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "AmbientGen needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "AmbientGen needs Python 3.11, 3.12 or 3.13; $(PYTHON) is another. Try: make PYTHON=python3.12"; exit 1; }
 	@echo "making the virtual environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }

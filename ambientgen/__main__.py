@@ -76,6 +76,7 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
 
 
 def _make(options: argparse.Namespace) -> int:
+    _check_recipe_alone(options)
     engines = _engines(options.model)
     request = None if options.scene is None else _request(options)
     recipe = (
@@ -86,7 +87,7 @@ def _make(options: argparse.Namespace) -> int:
     _check_engines(recipe, engines)
     output = _output(options, recipe)
     bar = ProgressBar(sys.stderr)
-    started_s = time.perf_counter()
+    started_at_s = time.perf_counter()
     try:
         soundscape = render(recipe, engines, output, bar.show)
     finally:
@@ -97,8 +98,18 @@ def _make(options: argparse.Namespace) -> int:
         recipe_data = json.loads(soundscape.recipe.to_json())
         print(json.dumps({**facts, "not_used": unused, "recipe": recipe_data}, ensure_ascii=False, indent=2))
     else:
-        _print_summary(request, soundscape, engines, time.perf_counter() - started_s)
+        _print_summary(request, soundscape, engines, time.perf_counter() - started_at_s)
     return 0
+
+
+def _check_recipe_alone(options: argparse.Namespace) -> None:
+    """A recipe decides everything; an option beside it would be dropped in silence."""
+    decided = ("engine", "duration", "loop", "seed", "negative_prompt", "guidance_scale", "steps")
+    given = [name for name in decided if getattr(options, name) not in (None, False)]
+    if options.quality != "standard":
+        given.append("quality")
+    if options.recipe is not None and given:
+        raise OptionError(given[0], f"--recipe decides everything already; leave out --{given[0].replace('_', '-')}.")
 
 
 def _request(options: argparse.Namespace) -> SceneRequest:
@@ -159,8 +170,10 @@ def _recipe_text(text: str) -> str:
 
 
 def _output(options: argparse.Namespace, recipe: Recipe) -> Output:
-    out: Path = options.out or Path(f"ambient-{recipe.seed}")
     by_suffix = {form.suffix: name for name, form in FORMATS.items()}
+    out: Path = options.out or Path()
+    if out.is_dir() and out.suffix not in by_suffix:
+        out = out / f"ambient-{recipe.seed}"
     file_format = options.format or by_suffix.get(out.suffix.lower(), "opus")
     if out.suffix and out.suffix.lower() != FORMATS[file_format].suffix:
         endings = ", ".join(by_suffix)

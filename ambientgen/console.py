@@ -25,7 +25,8 @@ class ProgressBar:
         """Show the newest progress; always wants more, so it can serve as an engine's report."""
         line = self._line(progress) if self._live else progress.stage
         if line != self._shown:
-            self._stream.write(f"\r\x1b[K{line}" if self._live else f"{line} …\n")
+            # Padded with spaces and not cleared by an escape code, which older Windows consoles would print.
+            self._stream.write(f"\r{line:<{len(self._shown)}}" if self._live else f"{line} …\n")
             self._stream.flush()
             self._shown = line
         return True
@@ -33,7 +34,7 @@ class ProgressBar:
     def clear(self) -> None:
         """Take the bar away, so that what follows starts on a clean line."""
         if self._live and self._shown:
-            self._stream.write("\r\x1b[K")
+            self._stream.write(f"\r{'':<{len(self._shown)}}\r")
             self._stream.flush()
 
     def _line(self, progress: Progress) -> str:

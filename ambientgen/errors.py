@@ -13,7 +13,8 @@ AmbientError
 │   └── UnhealthyTakeError      the engine made something broken, twice
 ├── EncodingError           the clip is made, but could not become a file
 │   ├── ClipTooLargeError       it does not fit the byte limit in any format
-│   └── StorageError            the disk is full or not writable
+│   ├── StorageError            the disk is full or not writable
+│   └── UnreadableClipError     a stored sound file is gone or damaged
 └── GenerationCancelled     nobody: it is an outcome
 
 Messages are written for the one who can mend it. They never hold a path, a secret or a stack trace, because
@@ -95,6 +96,10 @@ class ClipTooLargeError(EncodingError):
 
 class StorageError(EncodingError):
     """The clip could not be stored: the disk is full or not writable."""
+
+
+class UnreadableClipError(EncodingError):
+    """A stored sound file is gone, damaged, or not a sound file."""
 
 
 class GenerationCancelled(AmbientError):

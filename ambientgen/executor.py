@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from ambientgen.audio.clip import Clip
 from ambientgen.engines.base import Engine, Progress, Take
@@ -36,13 +36,6 @@ _UNAVAILABLE: dict[Status, str] = {
     "not installed": "is not installed here. The server's admin can add it with `make model`.",
     "failed": "could not be started; the bot's log says why. Leave `engine` open to use another one.",
 }
-
-
-class InstallableEngine(Engine, Protocol):
-    """An engine whose packages and weights may be missing."""
-
-    def installed(self) -> bool:
-        """True if everything it needs is on this machine. Looks only; never downloads or imports."""
 
 
 class Handle:
@@ -98,7 +91,7 @@ class _Work:
     book: TakeBook
     output: Output
     lock: threading.Lock
-    started_s: float | None = None
+    started_at_s: float | None = None
 
 
 class Executor:
@@ -219,8 +212,8 @@ class Executor:
         try:
             if work.handle.cancelled:
                 raise GenerationCancelled
-            if work.started_s is None:
-                work.started_s = time.perf_counter()
+            if work.started_at_s is None:
+                work.started_at_s = time.perf_counter()
             action()
         except BaseException as error:
             self._end(work, error)
@@ -248,7 +241,7 @@ class Executor:
             work.output,
             work.handle._report,
             notes=work.book.notes,
-            started_s=work.started_s or time.perf_counter(),
+            started_at_s=work.started_at_s or time.perf_counter(),
         )
         self._end(work, soundscape)
 
@@ -262,7 +255,7 @@ class Executor:
     def _drop_cancelled(self) -> None:
         """End the jobs that were cancelled before any of their takes started."""
         for work in list(self._works.values()):
-            if work.handle.cancelled and work.started_s is None:
+            if work.handle.cancelled and work.started_at_s is None:
                 self._end(work, GenerationCancelled())
 
     # ------------------------------------------------------------------ the GPU thread
@@ -286,7 +279,7 @@ class Executor:
                     feed.fail_all(error)
 
     def _load(self, engine: Engine) -> None:
-        name, started_s = engine.spec.name, time.perf_counter()
+        name, started_at_s = engine.spec.name, time.perf_counter()
         try:
             engine.load(lambda _progress: not self._closing)
         except EngineError as error:
@@ -294,12 +287,12 @@ class Executor:
             log.error("engine %s cannot be used: %s", name, error, exc_info=error.__cause__)
         except GenerationCancelled:
             return
-        except Exception:
+        except BaseException:  # also what a native library throws: this thread must go on
             self._status[name] = "failed"
             log.exception("engine %s cannot be used", name)
         else:
             self._status[name] = "ready"
-            log.info("engine %s is ready after %.1f s", name, time.perf_counter() - started_s)
+            log.info("engine %s is ready after %.1f s", name, time.perf_counter() - started_at_s)
         self._changed()
 
 
@@ -319,7 +312,7 @@ class _GpuFeed:
             for work, take in executor._gpu_takes:
                 fits = take.layer.engine == self._engine.spec.name and not executor._closing
                 if fits and len(admitted) < num_free and (key is None or key == self._engine.batch_key(take)):
-                    work.started_s = work.started_s or time.perf_counter()
+                    work.started_at_s = work.started_at_s or time.perf_counter()
                     self._running[take.id] = (work, take)
                     admitted.append(take)
                     key = self._engine.batch_key(take)
@@ -342,7 +335,12 @@ class _GpuFeed:
         executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, result))
 
     def fail_all(self, error: BaseException) -> None:
-        """The engine broke off: its running takes end with an error the operator can look up."""
+        """The engine broke off: its running takes end with an error the operator can look up.
+
+        If it did not even take one, the next would meet the same end: then the first that waits is ended.
+        """
+        if not self._running:
+            self.admit(None, 1)
         failure = EngineError(f"The {self._engine.spec.name} engine broke off. The bot's log says why.")
         failure.__cause__ = error
         for work, _ in self._running.values():

@@ -241,7 +241,8 @@ def check_request(request: SceneRequest) -> None:
 
 def _in_range(option: str, value: float | None, low: float, high: float, unit: str = "") -> None:
     if value is not None and not (math.isfinite(value) and low <= value <= high):
-        raise OptionError(option, f"`{option}` goes from {low:g} to {high:g}{unit}.")
+        low_words, high_words = (f"{limit}" if isinstance(limit, int) else f"{limit:g}" for limit in (low, high))
+        raise OptionError(option, f"`{option}` goes from {low_words} to {high_words}{unit}.")
 
 
 def _choose_engine(name: str | None, available: Sequence[EngineSpec], unavailable: Mapping[str, str]) -> EngineSpec:

@@ -73,7 +73,7 @@ class Soundscape:
         seam: how well the end joins the beginning, for a loop.
         notes: what a person should know about the making ("the first take was silent, so ...").
         shrunk: True if it had to be smaller than asked to fit.
-        render_time_s: time spent on engines and finishing, without waiting.
+        render_time_s: from the start of the first take to the end.
     """
 
     recipe: Recipe
@@ -120,6 +120,7 @@ class TakeBook:
         self.notes: list[str] = []
         self.takes: dict[str, Take] = {}
         self._job_id = job_id
+        self._steps: dict[str, tuple[int, int]] = {}  # done and all steps of each take that has started
         self._specs = specs
         self._layer_of: dict[str, int] = {}
         self._wanted = [num_candidates(layer) for layer in recipe.layers]
@@ -141,6 +142,8 @@ class TakeBook:
             UnhealthyTakeError: if a layer has no healthy take, also after its retake.
         """
         index, take = self._layer_of[take_id], self.takes[take_id]
+        num_steps = self._steps.get(take_id, (0, 1))[1]
+        self._steps[take_id] = (num_steps, num_steps)
         report = health.check(clip)
         self._wanted[index] -= 1
         best = self._best[index]
@@ -165,11 +168,17 @@ class TakeBook:
         return not any(self._wanted)
 
     def scale(self, take_id: str, progress: Progress) -> Progress:
-        """A take's progress as the whole recipe's; where an engine cannot count its steps, the takes are counted."""
-        index, num_takes = list(self.takes).index(take_id), len(self.takes)
-        if progress.num_steps == 0:
-            return Progress(progress.stage, index, num_takes)
-        return Progress(progress.stage, index * progress.num_steps + progress.step, num_takes * progress.num_steps)
+        """A take's progress as the whole recipe's: the steps of all takes, which may run side by side.
+
+        A take whose engine cannot count its steps is one step. Any thread may ask.
+        """
+        num_steps = progress.num_steps or 1
+        self._steps[take_id] = (min(progress.step, num_steps) if progress.num_steps else 0, num_steps)
+        started = list(self._steps.values())
+        num_waiting = len(self.takes) - len(started)
+        return Progress(
+            progress.stage, sum(done for done, _ in started), sum(all_ for _, all_ in started) + num_waiting * num_steps
+        )
 
     def chosen(self) -> tuple[Recipe, list[Clip]]:
         """The recipe with the seeds really used, and each layer's clip; the book lets go of the clips."""
@@ -200,7 +209,7 @@ def finish(
     report: Report,
     *,
     notes: Sequence[str] = (),
-    started_s: float,
+    started_at_s: float,
 ) -> Soundscape:
     """Make one soundscape of each layer's clip and write it.
 
@@ -211,7 +220,7 @@ def finish(
         output: where and how to write.
         report: told "finishing"; False cancels.
         notes: for the soundscape.
-        started_s: `time.perf_counter()` at the start of the work.
+        started_at_s: `time.perf_counter()` at the start of the work.
 
     Raises:
         GenerationCancelled: if `report` answered False.
@@ -250,7 +259,8 @@ def finish(
         picture_path = _write_bytes(output.directory / f"{output.name}.png", drawn)
         seam = loop.measure_seam(encode.decode(encoded.path)) if recipe.loop else None
     except BaseException:
-        encoded.path.unlink(missing_ok=True)  # a sound that nobody will be told of
+        for path in (encoded.path, output.directory / f"{output.name}.png"):  # nobody will be told of them
+            path.unlink(missing_ok=True)
         raise
     return Soundscape(
         recipe=recipe,
@@ -266,7 +276,7 @@ def finish(
         seam=seam,
         notes=tuple(notes),
         shrunk=encoded.shrunk,
-        render_time_s=round(time.perf_counter() - started_s, 3),
+        render_time_s=round(time.perf_counter() - started_at_s, 3),
     )
 
 
@@ -284,7 +294,7 @@ def render(
     Raises:
         GenerationCancelled, EngineError, EncodingError: see `ambientgen.errors`.
     """
-    started_s = time.perf_counter()
+    started_at_s = time.perf_counter()
     specs = {name: engine.spec for name, engine in engines.items()}
     book = TakeBook("render", recipe, specs)
     waiting = deque(book.first_takes())
@@ -295,7 +305,7 @@ def render(
         clip = run_one(engine, take, _scaled(book, take, report))
         waiting.extend(book.accept(take.id, clip))
     used, clips = book.chosen()
-    return finish(used, clips, specs, output, report, notes=book.notes, started_s=started_s)
+    return finish(used, clips, specs, output, report, notes=book.notes, started_at_s=started_at_s)
 
 
 def _scaled(book: TakeBook, take: Take, report: Report) -> Report:

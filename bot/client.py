@@ -93,9 +93,10 @@ class AmbientClient(discord.Client):
         """A button on a job's card."""
         await self._guarded(interaction, actions.run(self.services, interaction, action, job_id))
 
-    async def run_idea(self, interaction: Interaction, scene: str) -> None:
+    async def run_idea(self, interaction: Interaction, scene: str, *, private: bool) -> None:
         """A button on the panel of ideas."""
-        await self._guarded(interaction, self.services.ask(interaction, SceneRequest(description=scene)))
+        request = SceneRequest(description=scene)
+        await self._guarded(interaction, self.services.ask(interaction, request, private=private))
 
     async def show_history(self, interaction: Interaction, page: int) -> None:
         """A page button under the history."""
@@ -122,6 +123,8 @@ class AmbientClient(discord.Client):
             words = words_for_bug(reference)
         elif isinstance(error, DISCORD_ERRORS):
             log.warning("an answer did not reach Discord: %s", type(error).__name__)
+        elif not isinstance(error, RequestError):  # the operator can mend it
+            log.error("a command failed: %s", error, exc_info=error.__cause__)
         try:
             if interaction.response.is_done():
                 await interaction.followup.send(words, ephemeral=True)
@@ -135,9 +138,6 @@ class _Tree(app_commands.CommandTree[AmbientClient]):
     async def on_error(self, interaction: Interaction, error: app_commands.AppCommandError, /) -> None:
         """Answer a failed command."""
         cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
-        if interaction.type is discord.InteractionType.autocomplete:
-            log.warning("no suggestions: %s", type(cause).__name__)
-            return
         if isinstance(error, (app_commands.CommandSignatureMismatch, app_commands.CommandNotFound)):
             cause = RequestError("This command changed. Reload Discord (Ctrl+R) and try again.")
         await self.client.answer_error(interaction, cause)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ambientgen.audio import encode
-from ambientgen.errors import StorageError
+from ambientgen.errors import StorageError, UnreadableClipError
 from ambientgen.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Clips:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self._max_bytes = max_bytes
+        self._one_at_a_time = asyncio.Semaphore(1)
 
     @staticmethod
     def name_for(job_id: str, recipe: Recipe) -> str:
@@ -71,9 +72,11 @@ class Clips:
 
         Raises:
             ClipTooLargeError: if it cannot be made small enough.
-            StorageError: if it cannot be read or made smaller for want of space.
+            UnreadableClipError: if it is damaged.
+            StorageError: if it cannot be made smaller for want of space.
         """
-        return await asyncio.to_thread(self._load, name, max_bytes)
+        async with self._one_at_a_time:  # making a clip smaller costs a core for seconds
+            return await asyncio.to_thread(self._load, name, max_bytes)
 
     async def remove(self, name: str) -> None:
         """Forget a clip and its picture."""
@@ -90,6 +93,14 @@ class Clips:
             picture = picture_path.read_bytes() if picture_path.exists() else None
             if path.stat().st_size <= max_bytes:
                 return StoredClip(name, path.read_bytes(), picture)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnreadableClipError("The clip cannot be read.") from error
+        return self._shrink(path, picture, max_bytes)
+
+    def _shrink(self, path: Path, picture: bytes | None, max_bytes: int) -> StoredClip:
+        try:
             with tempfile.TemporaryDirectory(dir=self.folder, suffix=".part") as scratch:
                 smaller = encode.encode(
                     encode.decode(path),
@@ -100,17 +111,19 @@ class Clips:
                     tags=encode.read_tags(path),
                 )
                 return StoredClip(smaller.path.name, smaller.path.read_bytes(), picture, shrunk=True)
-        except FileNotFoundError:
-            return None
         except OSError as error:
-            raise StorageError("A clip cannot be read.") from error
+            raise StorageError("A clip cannot be made smaller: is the disk full?") from error
 
     def _remove(self, name: str) -> None:
         for path in (self.folder / name, (self.folder / name).with_suffix(".png")):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError:  # it will be tried again when room is made
-                log.warning("a clip could not be removed", exc_info=True)
+            self._unlink(path)
+
+    @staticmethod
+    def _unlink(path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:  # it will be tried again when room is made
+            log.warning("a clip could not be removed", exc_info=True)
 
     def _make_room(self) -> list[str]:
         try:
@@ -119,13 +132,17 @@ class Clips:
             log.warning("the clip folder could not be listed", exc_info=True)
             return []
         total = sum(stat.st_size for stat in sizes.values())
+        # A sound and its picture go together; a picture may be left alone by a crash.
+        by_stem: dict[str, list[Path]] = {}
+        for path in sorted(sizes, key=lambda path: sizes[path].st_mtime):
+            by_stem.setdefault(path.stem, []).append(path)
         removed = []
-        sounds = [path for path in sizes if path.suffix != ".png"]
-        for path in sorted(sounds, key=lambda path: sizes[path].st_mtime):
+        for paths in by_stem.values():
             if total <= self._max_bytes:
                 break
-            picture_path = path.with_suffix(".png")
-            total -= sizes[path].st_size + (sizes[picture_path].st_size if picture_path in sizes else 0)
-            self._remove(path.name)
-            removed.append(path.name)
+            for path in paths:
+                total -= sizes[path].st_size
+                self._unlink(path)
+                if path.suffix != ".png":
+                    removed.append(path.name)
         return removed

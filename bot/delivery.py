@@ -12,6 +12,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Any
@@ -31,8 +32,10 @@ log = logging.getLogger(__name__)
 
 #: Progress edits spend the same rate limit as the result, so they are few.
 _EDIT_EVERY_S = 2.5
-#: Waits before each attempt at a delivery that Discord or the network refused for a passing reason.
-_ATTEMPTS_AFTER_S = (0.0, 3.0, 10.0, 30.0, 90.0)
+#: How long the result waits for a progress edit that is under way.
+_LAST_EDIT_S = 5.0
+#: Waits before each attempt at a delivery that Discord or the network refused for a passing reason: some six hours.
+_ATTEMPTS_AFTER_S = (0.0, 3.0, 10.0, 30.0, 90.0, *[300.0] * 72)
 #: A token this close to its end is not used for an upload any more.
 _TOKEN_MARGIN = timedelta(seconds=5)
 #: Upload limit of a server without boosts, and of a direct message.
@@ -45,9 +48,18 @@ _INVALID_TOKEN_CODES = {50027, 10015, 10062}
 
 class _Outcome(Enum):
     DONE = auto()
+    WORDS_ALONE = auto()  # the card says why the sound is not there
     TRY_NEXT = auto()  # this way is closed for good: token dead, message or channel gone, no permission
     MAY_NOT_ATTACH = auto()
     TOO_LARGE = auto()
+
+
+@dataclass(slots=True)
+class _Edits:
+    """How the progress edits of a card stand."""
+
+    under_way: bool = False
+    are_over: bool = False
 
 
 class Delivery:
@@ -68,34 +80,54 @@ class Delivery:
         self._clips = clips
         self._specs = specs
         self._following: dict[str, asyncio.Task[None]] = {}
+        self._edits: dict[str, _Edits] = {}
 
     # ------------------------------------------------------------------ while it waits and runs
 
     def follow(self, job: Job, look: Callable[[], JobView | None]) -> None:
         """Keep the card up to date until `look` has nothing to say. Only while the token lives."""
+        self._edits[job.id] = _Edits()
         task = asyncio.get_running_loop().create_task(self._follow(job, look))
         self._following[job.id] = task
-        task.add_done_callback(lambda _task: self._following.pop(job.id, None))
+        task.add_done_callback(lambda _task: self._forget(job.id))
+
+    def _forget(self, job_id: str) -> None:
+        self._following.pop(job_id, None)
+        self._edits.pop(job_id, None)
 
     async def _follow(self, job: Job, look: Callable[[], JobView | None]) -> None:
         shown: str | None = None
-        await asyncio.sleep(_EDIT_EVERY_S)  # a new card says it all; a quick job needs no edit but the last
-        while (view := look()) is not None and _token_lives(job):
+        edits = self._edits[job.id]
+        # The wait comes first: a new card says it all, and a quick job needs no edit but the last.
+        await asyncio.sleep(_EDIT_EVERY_S)
+        while (view := look()) is not None and _token_lives(job) and not edits.are_over:
             embed = cards.waiting(job, view)
             if embed.description != shown:
+                edits.under_way = True
                 try:
-                    await self._edit_by_token(job, embed=embed, view=waiting_view(job.id), attachments=[])
+                    await self._edit_by_token(job, embed=embed, view=waiting_view(job.id))
                     shown = embed.description
                 except DISCORD_ERRORS as error:
                     log.debug("a progress edit of job %s failed: %s", job.id, type(error).__name__)
-            await asyncio.sleep(_EDIT_EVERY_S)
+                edits.under_way = False
+            if not edits.are_over:
+                await asyncio.sleep(_EDIT_EVERY_S)
+
+    async def _stop_following(self, job: Job) -> None:
+        """Let an edit that is under way end: Discord may take one that was cut off after the result, and show it."""
+        task, edits = self._following.get(job.id), self._edits.get(job.id)
+        if task is None or edits is None:
+            return
+        edits.are_over = True
+        if edits.under_way:
+            await asyncio.wait({task}, timeout=_LAST_EDIT_S)
+        task.cancel()
 
     # ------------------------------------------------------------------ the outcome
 
     async def deliver(self, job: Job) -> None:
-        """Bring the outcome to the person, and record that. Gives up after some minutes, until the next start."""
-        if (task := self._following.get(job.id)) is not None:
-            task.cancel()
+        """Bring the outcome to the person, and record that. What cannot be delivered for hours waits for a restart."""
+        await self._stop_following(job)
         await self._client.wait_until_ready()
         for attempt, wait_s in enumerate(_ATTEMPTS_AFTER_S):
             await asyncio.sleep(wait_s)
@@ -115,8 +147,8 @@ class Delivery:
     async def _deliver_once(self, job: Job, *, again: bool) -> DeliveryState:
         if _token_lives(job):
             outcome = await self._send(job, job.upload_limit_bytes, lambda message: self._edit_by_token(job, **message))
-            if outcome is _Outcome.DONE:
-                return "delivered"
+            if outcome is not _Outcome.TRY_NEXT:
+                return _state(outcome)
         if job.private:
             return "kept"
         channel = self._client.get_partial_messageable(job.channel_id, guild_id=job.guild_id)
@@ -124,14 +156,14 @@ class Delivery:
         if job.message_id is not None:
             card = channel.get_partial_message(job.message_id)
             outcome = await self._send(job, limit_bytes, lambda message: card.edit(**message))
-            if outcome is _Outcome.DONE:
-                return "delivered"
+            if outcome is not _Outcome.TRY_NEXT:
+                return _state(outcome)
         if job.status == "cancelled":
             return "kept"  # nobody needs a new message for that
         if again and await self._already_sent(channel, job):
             return "delivered"
         outcome = await self._send(job, limit_bytes, lambda message: self._send_new(channel, job, message))
-        return "delivered" if outcome is _Outcome.DONE else "kept"
+        return _state(outcome)
 
     async def _send(self, job: Job, limit_bytes: int, way: Callable[[dict[str, Any]], Awaitable[object]]) -> _Outcome:
         """One way of delivering: as it is, then smaller, then words alone where files are not allowed."""
@@ -146,8 +178,9 @@ class Delivery:
                 else "The sound is ready, but too large for this channel."
             )
             embed = cards.failed(job, f"{words} It waits for its author under `/ambient history`.")
-            outcome = await _attempt(way, {"embed": embed, "attachments": [], "view": None})
-        return _Outcome.TRY_NEXT if outcome in (_Outcome.MAY_NOT_ATTACH, _Outcome.TOO_LARGE) else outcome
+            words_alone = await _attempt(way, {"embed": embed, "attachments": [], "view": None})
+            return _Outcome.WORDS_ALONE if words_alone is _Outcome.DONE else _Outcome.TRY_NEXT
+        return outcome
 
     async def _message(self, job: Job, limit_bytes: int) -> dict[str, Any]:
         """The outcome as keyword arguments of an edit."""
@@ -181,18 +214,30 @@ class Delivery:
 
     async def _send_new(self, channel: discord.PartialMessageable, job: Job, message: dict[str, Any]) -> None:
         view = {"view": message["view"]} if message["view"] is not None else {}
-        await channel.send(embed=message["embed"], files=message["attachments"], nonce=_nonce(job), **view)
+        sent = await channel.send(embed=message["embed"], files=message["attachments"], nonce=_nonce(job), **view)
+        await self._remember_message(job, sent.id)
 
     async def _already_sent(self, channel: discord.PartialMessageable, job: Job) -> bool:
         """True if an earlier attempt got through although its answer was lost."""
         try:
             async for message in channel.history(limit=_HISTORY_LOOKED_AT):
                 mine = self._client.user is not None and message.author.id == self._client.user.id
-                if mine and any((embed.footer.text or "").endswith(job.id) for embed in message.embeds):
+                names_it = any((embed.footer.text or "").endswith(job.id) for embed in message.embeds)
+                # The waiting card names the job too, but it has no files, and a button.
+                is_outcome = bool(message.attachments) if job.status == "done" else not message.components
+                if mine and names_it and is_outcome:
+                    await self._remember_message(job, message.id)
                     return True
         except (discord.Forbidden, discord.NotFound):
             return False
         return False
+
+    async def _remember_message(self, job: Job, message_id: int) -> None:
+        """Write down where the sound is, so that Delete finds it."""
+        try:
+            await self._store.jobs.set_message(job.id, message_id)
+        except StoreError:
+            log.exception("the message of job %s could not be written down", job.id)
 
     def _channel_limit_bytes(self, job: Job) -> int:
         guild = self._client.get_guild(job.guild_id) if job.guild_id else None
@@ -219,6 +264,10 @@ async def _attempt(way: Callable[[dict[str, Any]], Awaitable[object]], message: 
         log.exception("Discord refused a delivery")
         return _Outcome.TRY_NEXT
     return _Outcome.DONE
+
+
+def _state(outcome: _Outcome) -> DeliveryState:
+    return "delivered" if outcome is _Outcome.DONE else "kept"
 
 
 def _token_lives(job: Job) -> bool:

@@ -15,7 +15,7 @@ from ambientgen import errors
 from bot.store import StoreError
 
 #: What a call to Discord may raise: a refusal, or a connection that was closed or never came about.
-DISCORD_ERRORS = (discord.HTTPException, aiohttp.ClientError, OSError)
+DISCORD_ERRORS = (discord.HTTPException, aiohttp.ClientError, ConnectionError, TimeoutError)
 
 _RETRY = "Please try again in a little while."
 
@@ -38,6 +38,7 @@ WORDS: dict[type[BaseException], Callable[[BaseException], str]] = {
     errors.UnhealthyTakeError: str,
     errors.EngineError: str,
     errors.ClipTooLargeError: str,
+    errors.UnreadableClipError: str,
     errors.StorageError: lambda _error: (
         "The bot cannot store the clip: its disk is full or not writable. Its admin needs to free some space."
     ),
@@ -46,7 +47,10 @@ WORDS: dict[type[BaseException], Callable[[BaseException], str]] = {
     discord.Forbidden: lambda _error: "Discord does not let me do that here: I lack a permission in this channel.",
     discord.NotFound: lambda _error: "That message or channel is not there any more.",
     discord.HTTPException: lambda _error: f"Discord did not take that. {_RETRY}",
-    aiohttp.ClientError: lambda _error: f"The connection to Discord broke off. {_RETRY}",
+    **dict.fromkeys(
+        (aiohttp.ClientError, ConnectionError, TimeoutError),
+        lambda _error: f"The connection to Discord broke off. {_RETRY}",
+    ),
 }
 
 

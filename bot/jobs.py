@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from ambientgen.engines.base import Progress
 from ambientgen.errors import GenerationCancelled, RequestError
 from ambientgen.executor import Executor, Handle
-from ambientgen.render import Output, Soundscape
+from ambientgen.recipe import Recipe
+from ambientgen.render import Output, Soundscape, num_candidates
 from bot.clips import Clips
 from bot.errors import words_for, words_for_bug
 from bot.store import Job, Store, StoreError
@@ -34,6 +35,8 @@ _MAX_IN_FLIGHT = 2
 _MAX_ATTEMPTS = 2
 #: How much the newest render time counts in an engine's average.
 _PACE_WEIGHT = 0.3
+#: Waits before an outcome that the database did not take is written again; the next start makes the sound anew.
+_WRITE_AGAIN_AFTER_S = (1.0, 10.0, 60.0, 300.0)
 #: A multipart request may have 25 MiB as a whole; the picture and the form need a little of it.
 MAX_REQUEST_BYTES = 25 * 2**20 - 512 * 1024
 
@@ -106,8 +109,8 @@ class JobQueue:
         self._num_turns = 0
         self._order: list[Job] | None = None  # of the waiting jobs; None after a change
         self._handles: dict[str, Handle] = {}  # jobs the executor has
-        self._started_s: dict[str, float] = {}
-        self._pace_s: dict[str, float] = {}  # average render time by engine
+        self._started_at_s: dict[str, float] = {}  # by the monotonic clock
+        self._pace: dict[str, float] = {}  # seconds of work for an `_amount` of 1, by engine
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -140,21 +143,28 @@ class JobQueue:
 
     async def enqueue(self, job: Job) -> None:
         """Let an admitted job run; its card, whose id it now has, is kept up to date from here on."""
-        if job.message_id is not None:
-            await self._store.jobs.set_message(job.id, job.message_id)
         self._held.discard(job.id)
-        if job.id not in self._pending:  # cancelled by somebody quick
-            return
-        self._pending[job.id] = job
-        self._presenter.follow(job, lambda: self.view(job.id))
-        self._top_up()
+        if job.id in self._pending:  # else it was cancelled by somebody quick
+            self._pending[job.id] = job
+            self._presenter.follow(job, lambda: self.view(job.id))
+            self._top_up()
+        if job.message_id is not None:
+            try:
+                await self._store.jobs.set_message(job.id, job.message_id)
+            except StoreError:  # the card can still be found by the interaction's token
+                log.exception("the card of job %s could not be written down", job.id)
 
     async def withdraw(self, job: Job) -> None:
         """Take back an admitted job whose card could not be shown."""
         self._take_out_of_line(job)
+        if job.id not in self._pending:  # cancelled by somebody quick
+            return
         self._forget(job.id)
-        await self._store.jobs.cancel(job.id, _now())
-        await self._store.jobs.set_delivery(job.id, "kept")
+        try:
+            await self._store.jobs.cancel(job.id, _now())
+            await self._store.jobs.set_delivery(job.id, "kept")
+        except StoreError:  # why its card could not be shown matters more
+            log.exception("job %s could not be withdrawn", job.id)
 
     async def recover(self) -> None:
         """Take up what an earlier process left: waiting and running jobs, and outcomes nobody got yet."""
@@ -221,8 +231,8 @@ class JobQueue:
 
     # ------------------------------------------------------------------ ending
 
-    async def cancel(self, job_id: str) -> bool:
-        """Cancel an unfinished job. False if it has an outcome already."""
+    def cancel(self, job_id: str) -> bool:
+        """Cancel an unfinished job; its outcome is delivered as any other. False if it has one already."""
         job = self._pending.get(job_id)
         if job is None:
             return False
@@ -231,7 +241,7 @@ class JobQueue:
             return True
         if not self._take_out_of_line(job):
             return False
-        await self._end(job, GenerationCancelled())
+        self._spawn(self._end(job, GenerationCancelled()))
         return True
 
     async def close(self, grace_s: float) -> None:
@@ -290,7 +300,7 @@ class JobQueue:
                 self._spawn(self._end(job, error))
                 continue
             self._handles[job.id] = handle
-            self._started_s[job.id] = time.monotonic()
+            self._started_at_s[job.id] = time.monotonic()
             self._spawn(self._run(job, handle))
 
     def _next(self) -> Job | None:
@@ -319,7 +329,7 @@ class JobQueue:
             outcome = error
         finally:
             self._handles.pop(job.id, None)
-            elapsed_s = time.monotonic() - self._started_s.pop(job.id)
+            elapsed_s = time.monotonic() - self._started_at_s.pop(job.id)
         verdict = "done" if isinstance(outcome, Soundscape) else type(outcome).__name__
         log.info("job %s ends: %s, %s, %.1f s", job.id, verdict, job.recipe.layers[0].engine, elapsed_s)
         self._top_up()
@@ -335,17 +345,27 @@ class JobQueue:
         if job.id in self._pending:
             self._forget(job.id)
         ended = dataclasses.replace(current, finished_at=now, delivery_state="pending", **_outcome_fields(job, outcome))
+        if isinstance(outcome, Soundscape):
+            self._learn_pace(outcome)
+        written = await self._write_outcome(ended, now)
+        await self._hand_on(ended)
+        for wait_s in _WRITE_AGAIN_AFTER_S:
+            if written:
+                break
+            await asyncio.sleep(wait_s)
+            written = await self._write_outcome(ended, now)
+        if written:
+            await self._tidy()
+
+    async def _write_outcome(self, job: Job, now: datetime) -> bool:
         try:
-            await self._write_outcome(ended, now)
-            if isinstance(outcome, Soundscape):
-                self._learn_pace(outcome)
-                for name in await self._clips.make_room():
-                    await self._store.jobs.forget_clip(name)
+            await self._store_outcome(job, now)
         except StoreError:
             log.exception("the outcome of job %s could not be written", job.id)
-        await self._hand_on(ended)
+            return False
+        return True
 
-    async def _write_outcome(self, job: Job, now: datetime) -> None:
+    async def _store_outcome(self, job: Job, now: datetime) -> None:
         if job.status == "done":
             assert job.clip_name is not None
             assert job.facts is not None
@@ -354,6 +374,15 @@ class JobQueue:
             await self._store.jobs.cancel(job.id, now)
         else:
             await self._store.jobs.fail(job.id, now, job.error or "")
+
+    async def _tidy(self) -> None:
+        """Keep the clips under their cap, and no token beyond its end."""
+        try:
+            for name in await self._clips.make_room():
+                await self._store.jobs.forget_clip(name)
+            await self._store.jobs.erase_expired_tokens(_now())
+        except StoreError:
+            log.exception("the store could not be tidied")
 
     async def _hand_on(self, job: Job) -> None:
         try:
@@ -365,17 +394,29 @@ class JobQueue:
         ahead = [*self._handles, *(job.id for job in self.order())][:num_ahead]
         total_s = 0.0
         for other in (*ahead, job_id):
-            pace_s = self._pace_s.get(self._pending[other].recipe.layers[0].engine)
-            if pace_s is None:
+            recipe = self._pending[other].recipe
+            pace = self._pace.get(recipe.layers[0].engine)
+            if pace is None:
                 return None
-            spent_s = time.monotonic() - self._started_s[other] if other in self._started_s else 0.0
-            total_s += max(pace_s - spent_s, 0.0)
+            spent_s = time.monotonic() - self._started_at_s[other] if other in self._started_at_s else 0.0
+            total_s += max(pace * self._amount(recipe) - spent_s, 0.0)
         return total_s
 
     def _learn_pace(self, soundscape: Soundscape) -> None:
         engine = soundscape.recipe.layers[0].engine
-        old_s = self._pace_s.get(engine, soundscape.render_time_s)
-        self._pace_s[engine] = old_s + _PACE_WEIGHT * (soundscape.render_time_s - old_s)
+        newest = soundscape.render_time_s / self._amount(soundscape.recipe)
+        old = self._pace.get(engine, newest)
+        self._pace[engine] = old + _PACE_WEIGHT * (newest - old)
+
+    def _amount(self, recipe: Recipe) -> float:
+        """How much work a recipe is: seconds of sound over all takes, times their steps where they have any."""
+        specs = self._executor.specs()
+        return sum(
+            min(recipe.duration_s, specs[layer.engine].longest_good_s if layer.engine in specs else recipe.duration_s)
+            * num_candidates(layer)
+            * (layer.num_inference_steps or 1)
+            for layer in recipe.layers
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

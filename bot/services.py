@@ -17,12 +17,20 @@ from bot.delivery import DEFAULT_UPLOAD_LIMIT_BYTES, Delivery
 from bot.errors import DISCORD_ERRORS
 from bot.jobs import JobQueue
 from bot.settings import Settings
-from bot.store import Job, Jobs, Preset, Store
+from bot.store import Job, Jobs, Store
 from bot.ui import cards
 from bot.ui.buttons import waiting_view
 
 _TOKEN_LIFETIME = timedelta(minutes=15)
 MIN_DURATION_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PresetRef:
+    """The version of a preset that a job is made with."""
+
+    preset_id: int
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +51,12 @@ class Services:
         *,
         file_format: str = "opus",
         private: bool = False,
-        preset: Preset | None = None,
+        preset_use: PresetRef | None = None,
         parent: Job | None = None,
     ) -> None:
         """Turn a request into a job: decide, write it down, show its card, put it in line.
 
-        Answers the interaction. Nothing is queued and nothing written if it raises.
+        Answers the interaction. Nothing is left in the queue if it raises.
 
         Raises:
             RequestError: if the request cannot be met, or a limit is reached.
@@ -62,14 +70,16 @@ class Services:
             unavailable=self.executor.unavailable(),
             target_lufs=self.settings.target_lufs,
         )
+        # An engine's own length may be longer than what this server allows.
+        recipe = dataclasses.replace(recipe, duration_s=min(recipe.duration_s, self.settings.max_duration_s))
         assert interaction.channel_id is not None
         job = Job(
             id=Jobs.new_id(),
             recipe=recipe,
             request=request,
             file_format=file_format,
-            preset_id=preset.id if preset else None,
-            preset_version=preset.version if preset else None,
+            preset_id=preset_use.preset_id if preset_use else None,
+            preset_version=preset_use.version if preset_use else None,
             parent_job_id=parent.id if parent else None,
             user_id=interaction.user.id,
             guild_id=interaction.guild_id,

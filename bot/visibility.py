@@ -20,4 +20,6 @@ def may_see(interaction: discord.Interaction[Any], job: Job) -> bool:
     channel = interaction.guild.get_channel_or_thread(job.channel_id) if interaction.guild else None
     if channel is None or not isinstance(interaction.user, discord.Member):
         return False
+    if isinstance(channel, discord.Thread) and channel.is_private():
+        return False  # its permissions are its parent's; who is in it is not known here
     return channel.permissions_for(interaction.user).view_channel

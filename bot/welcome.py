@@ -40,7 +40,10 @@ def first_sound(folder: Path, target_lufs: float) -> Soundscape:
 
 def words(sound: Soundscape) -> str:
     """What is said after the first sound."""
-    python = os.path.relpath(sys.executable)
+    try:
+        python = os.path.relpath(sys.executable)
+    except ValueError:  # on another drive
+        python = sys.executable
     return f"""\
 Your first sound is ready: “{_SCENE}”
   sound    {sound.path}

@@ -1,6 +1,6 @@
 """A whole engine in about forty lines: a sine that swells, rendered and written like any other sound.
 
-    python examples/custom_engine.py [FOLDER]
+Run it with `python examples/custom_engine.py [FOLDER]`.
 """
 
 import sys

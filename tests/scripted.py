@@ -18,7 +18,8 @@ class ScriptedEngine:
 
     Attributes:
         gate: released once for each step that may go on; None lets every step go on.
-        started: set at the first step of a take.
+        started: set before each step of a take.
+        stepped: set after each step.
         seeds: of the takes it finished, in order.
         results: what to hand over instead of noise, in order; a callable gets the take.
         threads: names of the threads that ran it.
@@ -52,6 +53,7 @@ class ScriptedEngine:
         self.device: str | None = None
         self.gate = gate
         self.started = threading.Event()
+        self.stepped = threading.Event()
         self.seeds: list[int] = []
         self.results: list[Clip | EngineError | Callable[[Take], Clip]] = []
         self.threads: set[str] = set()
@@ -83,7 +85,7 @@ class ScriptedEngine:
         """Equal lengths go together."""
         return take.num_samples
 
-    def max_batch(self, key: Hashable) -> int:  # noqa: ARG002
+    def max_batch(self, key: Hashable) -> int:
         """One at a time."""
         return 1
 
@@ -102,7 +104,9 @@ class ScriptedEngine:
             self.started.set()
             if self.gate is not None:
                 self.gate.acquire(timeout=10.0)
-            if not feed.progress(take.id, Progress("denoising", step + 1, self.num_steps)):
+            wanted = feed.progress(take.id, Progress("denoising", step + 1, self.num_steps))
+            self.stepped.set()
+            if not wanted:
                 return False
         return True
 

@@ -432,7 +432,11 @@ async def test_a_preset_from_save_to_delete(tmp_path: Path) -> None:
         assert "Saved **Night rain**" in private_words(await world.asker.submit_modal(form, {"name": " Night rain "}))
         assert "Night rain" in card_of(await world.command("preset list", by=world.other)).description
         choices = await world.other.autocomplete(world.channel, "ambient generate", "preset", "NIGHT")
-        assert [choice["value"] for choice in choices] == ["Night rain"]
+        # Another's preset travels by its number, as two people may use one name.
+        assert [choice["name"] for choice in choices] == ["Night rain (server)"]
+        await world.command("generate", by=world.other, preset=choices[0]["value"])
+        numbered = await world.outcome()
+        assert (numbered.preset_id, numbered.request.description) == (1, first.request.description)
 
         _, used = await world.make(by=world.other, scene="heavy rain", preset="night RAIN", loop=False)
         assert (used.preset_id, used.preset_version) == (1, 1)

@@ -124,6 +124,7 @@ def test_a_format_without_an_out_file_lands_here(tmp_path: Path, monkeypatch: py
         (("🌧🌊",), "no words"),
         (("r" * 501,), "500 is the most"),
         (("rain", "--engine", "nope"), "no engine of that name"),
+        (("--recipe", "missing.json", "--seed", "3"), "leave out --seed"),
         (("--recipe", "missing.json"), "recipe file cannot be read"),
         (("--recipe", "not.json"), "not JSON"),
         (("--recipe", "empty.json"), "no layers"),
@@ -144,7 +145,7 @@ def test_a_bad_request_is_refused_with_words(
     (tmp_path / "empty.json").write_text("{}", encoding="utf-8")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     before = set(tmp_path.iterdir())
-    engine = () if "--engine" in arguments else ("--engine", "procedural")
+    engine = () if {"--engine", "--recipe"} & set(arguments) else ("--engine", "procedural")
     assert make(*arguments, *engine) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

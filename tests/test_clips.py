@@ -11,7 +11,7 @@ import pytest
 from ambientgen.audio import encode
 from ambientgen.audio.clip import Clip
 from ambientgen.engines.procedural import ProceduralEngine
-from ambientgen.errors import ClipTooLargeError, StorageError
+from ambientgen.errors import ClipTooLargeError, StorageError, UnreadableClipError
 from ambientgen.recipe import Recipe, SceneRequest, resolve
 from bot.clips import Clips
 
@@ -106,13 +106,13 @@ async def test_a_missing_clip_is_none(tmp_path: Path) -> None:
     assert await clips.load("ambient-gone-1.ogg", NO_LIMIT_BYTES) is None
 
 
-async def test_a_damaged_clip_is_a_storage_error(tmp_path: Path) -> None:
+async def test_a_damaged_clip_is_told_with_words(tmp_path: Path) -> None:
     """A file that is no sound, or a folder in its place, is told with words."""
     clips = clips_in(tmp_path)
     (clips.folder / "damaged.ogg").write_bytes(b"OggS" * 1000)
     (clips.folder / "folder.ogg").mkdir()
     for name, limit in (("damaged.ogg", 100), ("folder.ogg", NO_LIMIT_BYTES)):
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises(UnreadableClipError) as caught:
             await clips.load(name, limit)
         assert str(tmp_path) not in str(caught.value)
 

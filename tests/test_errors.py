@@ -105,7 +105,7 @@ def test_errors_of_files_hold_no_path(tmp_path: Path) -> None:
     (tmp_path / "damaged.ogg").write_bytes(b"OggS nothing")
     (tmp_path / "folder.ogg").mkdir()
     for name in ("gone.ogg", "damaged.ogg", "folder.ogg"):
-        with pytest.raises(errors.StorageError) as caught:
+        with pytest.raises(errors.UnreadableClipError) as caught:
             encode.decode(tmp_path / name)
         assert str(tmp_path) not in str(caught.value)
 

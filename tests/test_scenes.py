@@ -63,7 +63,7 @@ def test_strength_and_distance_go_to_their_own_sound(
 
 
 def test_a_modifier_leaves_the_other_sounds_alone() -> None:
-    """"Distant thunder and rain" does not move the rain away, nor "heavy rain and birds" make the birds strong."""
+    """ "Distant thunder and rain" does not move the rain away, nor "heavy rain and birds" make the birds strong."""
     rain = scenes.plan("distant thunder and rain").layers[1]
     birds = scenes.plan("heavy rain and birds").layers[1]
     assert rain.params["distance"] == 0.0
@@ -109,7 +109,10 @@ def test_no_text_breaks_the_reading(text: str) -> None:
     assert len(scenes.nearest_examples(cleaned)) == 3
 
 
-@given(st.lists(st.sampled_from(["rain", "heavy", "distant", "no", "with", ",", "thunder", "window", "softly"]), max_size=30))
+_KNOWN_WORDS = ["rain", "heavy", "distant", "no", "with", ",", "thunder", "window", "softly"]
+
+
+@given(st.lists(st.sampled_from(_KNOWN_WORDS), max_size=30))
 def test_any_order_of_known_words_gives_valid_layers(words: list[str]) -> None:
     """Known words in any order give each family once, with values in range."""
     layers = scenes.plan(" ".join(words)).layers

@@ -637,7 +637,7 @@ async def test_durable_settings(statements: list[str], store: Store) -> None:
     await store.get_meta("x")
     for pragma in (
         "PRAGMA quick_check",
-        "PRAGMA busy_timeout = 5000",
+        f"PRAGMA busy_timeout = {database.BUSY_TIMEOUT_MS}",
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",

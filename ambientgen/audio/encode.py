@@ -18,7 +18,7 @@ import numpy as np
 
 from ambientgen.audio import loudness
 from ambientgen.audio.clip import Clip, Samples
-from ambientgen.errors import ClipTooLargeError, EncodingError, GenerationCancelled, StorageError
+from ambientgen.errors import ClipTooLargeError, EncodingError, GenerationCancelled, StorageError, UnreadableClipError
 
 #: Frames handed to the codec at a time: one long write of an Ogg codec overflows libsndfile's stack (its issue 1095).
 _BLOCK_FRAMES = 65_536
@@ -31,7 +31,7 @@ _MAX_WAV_TAG_BYTES = 2000
 _MAX_TAG_BYTES = 30_000
 
 _FULL_DISK = "The disk is full, so the clip could not be kept. Free some space and try again."
-_NO_WRITE = "The clip folder cannot be written. Check that it exists and belongs to the bot's user."
+_NO_WRITE = "The clip folder cannot be written. Check that it exists and belongs to this program's user."
 _NO_READ = "The clip cannot be read: its file is gone or damaged."
 
 
@@ -202,7 +202,7 @@ def decode(path: Path) -> Clip:
     """Read a sound file.
 
     Raises:
-        StorageError: if it is gone, damaged, or not a sound file.
+        UnreadableClipError: if it is gone, damaged, or not a sound file.
     """
     import soundfile
 
@@ -212,14 +212,14 @@ def decode(path: Path) -> Clip:
             empty = np.zeros((file.channels, 0), np.float32)
             return Clip(np.concatenate(blocks, axis=1) if blocks else empty, int(file.samplerate))
     except (OSError, soundfile.LibsndfileError) as error:
-        raise StorageError(_NO_READ) from error
+        raise UnreadableClipError(_NO_READ) from error
 
 
 def read_tags(path: Path) -> dict[str, str]:
     """The tags of a sound file, those that are there; `encode` takes them back.
 
     Raises:
-        StorageError: if it is gone, damaged, or not a sound file.
+        UnreadableClipError: if it is gone, damaged, or not a sound file.
     """
     import soundfile
 
@@ -227,7 +227,7 @@ def read_tags(path: Path) -> dict[str, str]:
         with soundfile.SoundFile(os.fspath(path)) as file:
             tags = {name: str(getattr(file, name)) for name in _TAG_NAMES}
     except (OSError, soundfile.LibsndfileError) as error:
-        raise StorageError(_NO_READ) from error
+        raise UnreadableClipError(_NO_READ) from error
     # libsndfile adds its own name to the software's.
     tags["software"] = tags["software"].partition(" (libsndfile")[0]
     return {name: text for name, text in tags.items() if text}
@@ -303,11 +303,10 @@ def _write(
     if rung.bitrate_mode is not None:
         options["bitrate_mode"] = rung.bitrate_mode
     factor = np.float32(10.0 ** (gain_db / 20.0))
-    # Opened here and not by libsndfile alone: its errors carry no errno. On Windows libsndfile has a C library of its
-    # own, to which Python's file descriptors mean nothing, so there it opens the same file by name.
+    # Opened here and not by libsndfile: its errors carry no errno.
     with partial.open("wb+") as raw:
         with soundfile.SoundFile(
-            os.fspath(partial) if os.name == "nt" else raw.fileno(),
+            raw.fileno(),
             "w",
             clip.sample_rate_hz,
             clip.num_channels,

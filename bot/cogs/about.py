@@ -59,7 +59,8 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         for name, spec in services.executor.specs().items():
             device = services.executor.device(name)
             model = f"model {spec.model}\n" if spec.model else ""
-            words = f"{status[name]}{f' on {device}' if device else ''}\n{model}license: {spec.license}"
+            state = "not installed: run `make model`" if status[name] == "not installed" else status[name]
+            words = f"{state}{f' on {device}' if device else ''}\n{model}license: {spec.license}"
             embed.add_field(name=f"{name} {spec.version}", value=words, inline=True)
         made = f"sounds: {usage.num_done} · minutes: {usage.seconds_of_sound / 60:.1f} · people: {usage.num_users}"
         embed.add_field(name="Made so far", value=made, inline=False)

@@ -1,7 +1,7 @@
 """`/ambient generate`."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: discord.py reads the options' ranges from the annotations, and one of them
+# is a setting, which only exists in the function that adds the command.
 from typing import Any, get_args
 
 import discord
@@ -9,7 +9,7 @@ from discord import app_commands
 
 from ambientgen import scenes
 from ambientgen.audio.encode import FORMATS
-from ambientgen.errors import OptionError, RequestError
+from ambientgen.errors import OptionError
 from ambientgen.recipe import (
     MAX_GUIDANCE_SCALE,
     MAX_NEGATIVE_PROMPT_CHARS,
@@ -20,18 +20,18 @@ from ambientgen.recipe import (
     Quality,
     SceneRequest,
 )
-from bot.cogs.preset import suggest_presets
-from bot.services import MIN_DURATION_S, Services
+from bot.cogs.preset import find_preset, suggest_presets
+from bot.services import MIN_DURATION_S, PresetRef, Services
 from bot.store import Preset
 from bot.ui import cards
 from bot.ui.buttons import ideas_view
 
 Interaction = discord.Interaction[Any]
-_MAX_DURATION_S = 120
 
 
 def add_commands(group: app_commands.Group, services: Services) -> None:
     """Add the command to `/ambient`."""
+    max_duration_s = int(services.settings.max_duration_s)
     engines = [app_commands.Choice(name=name, value=name) for name in services.executor.specs()]
     qualities = [app_commands.Choice(name=name, value=name) for name in get_args(Quality)]
     formats = [app_commands.Choice(name=name, value=name) for name in FORMATS]
@@ -59,7 +59,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
     async def generate(
         interaction: Interaction,
         scene: app_commands.Range[str, scenes.MIN_DESCRIPTION_CHARS, scenes.MAX_DESCRIPTION_CHARS] | None = None,
-        duration: app_commands.Range[int, MIN_DURATION_S, _MAX_DURATION_S] | None = None,
+        duration: app_commands.Range[int, MIN_DURATION_S, max_duration_s] | None = None,
         engine: str | None = None,
         quality: str | None = None,
         loop: bool | None = None,
@@ -71,12 +71,8 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         format: str | None = None,  # noqa: A002 - the option's name in Discord
         private: bool = False,
     ) -> None:
-        if scene is None and preset is None:
-            await _show_ideas(interaction)
-            return
         if format is not None and format not in FORMATS:
             raise OptionError("format", f"`format` is one of {', '.join(FORMATS)}.")
-        saved = None if preset is None else await _find_preset(services, interaction, preset)
         given = {
             "description": scene,
             "duration_s": None if duration is None else float(duration),
@@ -88,8 +84,15 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
             "guidance_scale": guidance_scale,
             "num_inference_steps": steps,
         }
-        request = merge(saved, {name: value for name, value in given.items() if value is not None})
-        await services.ask(interaction, request, file_format=format or "opus", private=private, preset=saved)
+        given = {name: value for name, value in given.items() if value is not None}
+        if scene is None and preset is None:
+            await _show_ideas(interaction, private=private, options_given=bool(given or format))
+            return
+        saved = None if preset is None else await find_preset(services, interaction, preset)
+        use = None if saved is None else PresetRef(saved.id, saved.version)
+        await services.ask(
+            interaction, merge(saved, given), file_format=format or "opus", private=private, preset_use=use
+        )
 
 
 def merge(preset: Preset | None, given: dict[str, Any]) -> SceneRequest:
@@ -100,18 +103,10 @@ def merge(preset: Preset | None, given: dict[str, Any]) -> SceneRequest:
     return SceneRequest(**{**base, **given, "preset": preset.name})
 
 
-async def _find_preset(services: Services, interaction: Interaction, name: str) -> Preset:
-    preset = await services.store.presets.get_by_name(interaction.user.id, interaction.guild_id, name)
-    if preset is None:
-        raise RequestError(
-            f"There is no preset “{cards.quoted(name, 60)}” here. `/ambient preset list` shows the ones you can use."
-        )
-    return preset
-
-
-async def _show_ideas(interaction: Interaction) -> None:
-    embed = discord.Embed(
-        color=cards.COLOR,
-        description="Describe what you want to hear with `scene:`, or press one of these:",
-    )
-    await interaction.response.send_message(embed=embed, view=ideas_view(list(scenes.examples())), ephemeral=True)
+async def _show_ideas(interaction: Interaction, *, private: bool, options_given: bool) -> None:
+    words = "Describe what you want to hear with `scene:`, or press one of these:"
+    if options_given:
+        words = f"The options you set need a `scene:` to go with them. {words}\n(These do not use your options.)"
+    embed = discord.Embed(color=cards.COLOR, description=words)
+    view = ideas_view(list(scenes.examples()), private=private)
+    await interaction.response.send_message(embed=embed, view=view, ephemeral=True)

@@ -91,7 +91,8 @@ def _job_id_in(text: str) -> str:
 
 
 def _waiting_for_you(job: Job) -> str:
-    return " · **waits for you**" if job.delivery_state == "kept" and job.status == "done" else ""
+    is_waiting = job.status == "done" and job.delivery_state in ("kept", "pending")
+    return " · **waits for you**" if is_waiting else ""
 
 
 def _queue_card(services: Services, interaction: Interaction) -> discord.Embed:

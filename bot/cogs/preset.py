@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import discord
@@ -18,13 +19,20 @@ from bot.visibility import may_see
 Interaction = discord.Interaction[Any]
 _LIST_SIZE = 10  # with names and scenes full of markdown, more would not fit an embed
 _NUM_USES_SHOWN = 5
+_NUMBER = re.compile(r"#[0-9]{1,15}")
 _MAX_CHOICE_CHARS = 100
 
 
 async def suggest_presets(services: Services, interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
     """The presets a person can use here whose name holds what they typed."""
     presets = await services.store.presets.suggest(interaction.user.id, interaction.guild_id, current)
-    return [app_commands.Choice(name=p.name[:_MAX_CHOICE_CHARS], value=p.name[:_MAX_CHOICE_CHARS]) for p in presets]
+    choices = []
+    for preset in presets:
+        mine = preset.owner_id == interaction.user.id
+        # Two people may use one name, so another's preset travels by its number.
+        name, value = (preset.name, preset.name) if mine else (f"{preset.name} (server)", f"#{preset.id}")
+        choices.append(app_commands.Choice(name=name[:_MAX_CHOICE_CHARS], value=value[:_MAX_CHOICE_CHARS]))
+    return choices
 
 
 def add_commands(group: app_commands.Group, services: Services) -> None:
@@ -75,7 +83,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
     @app_commands.describe(name="The preset")
     @app_commands.autocomplete(name=suggest)
     async def show(interaction: Interaction, name: app_commands.Range[str, 1, 100]) -> None:
-        found = await _find(services, interaction, name)
+        found = await find_preset(services, interaction, name)
         uses = await services.store.presets.uses(found.id, _NUM_USES_SHOWN, viewer_id=interaction.user.id)
         num_uses = await services.store.presets.count_uses(found.id)
         await interaction.response.send_message(embed=_card(found, uses, num_uses), ephemeral=True)
@@ -84,7 +92,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
     @app_commands.describe(name="The preset")
     @app_commands.autocomplete(name=suggest)
     async def delete(interaction: Interaction, name: app_commands.Range[str, 1, 100]) -> None:
-        found = await _find(services, interaction, name)
+        found = await find_preset(services, interaction, name)
         is_moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
         if found.owner_id != interaction.user.id and not is_moderator:
             raise RequestError(f"Only <@{found.owner_id}>, who saved this preset, or a moderator can delete it.")
@@ -92,10 +100,21 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         await interaction.response.send_message(f"Deleted **{cards.quoted(found.name)}**.", ephemeral=True)
 
 
-async def _find(services: Services, interaction: Interaction, name: str) -> Preset:
-    found = await services.store.presets.get_by_name(interaction.user.id, interaction.guild_id, name)
+async def find_preset(services: Services, interaction: Interaction, text: str) -> Preset:
+    """The preset a person means: by its name, or by the number that a suggestion stands for.
+
+    Raises:
+        RequestError: if there is none that they can see here.
+    """
+    presets = services.store.presets
+    found = await presets.get_by_name(interaction.user.id, interaction.guild_id, text)
+    if found is None and _NUMBER.fullmatch(text):
+        numbered = await presets.get(int(text[1:]))
+        found = numbered if numbered and numbered.visible_to(interaction.user.id, interaction.guild_id) else None
     if found is None:
-        raise RequestError(f"There is no preset “{cards.quoted(name, 60)}” here.")
+        raise RequestError(
+            f"There is no preset “{cards.quoted(text, 60)}” here. `/ambient preset list` shows the ones you can use."
+        )
     return found
 
 

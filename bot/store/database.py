@@ -27,7 +27,7 @@ import aiosqlite
 Parameters = Sequence[Any] | Mapping[str, Any]
 Execute = Callable[[str, Parameters], Awaitable[list[sqlite3.Row]]]
 
-BUSY_TIMEOUT_MS = 5000
+BUSY_TIMEOUT_MS = 1500  # an interaction must be answered within 3 s, also with bad news
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
 _ITER_CHUNK_SIZE = 64  # aiosqlite asks for one; nothing here iterates over a cursor
 

@@ -6,6 +6,7 @@ moderator's. What is pressed on a private message stays private.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ import discord
 from ambientgen.errors import RequestError
 from ambientgen.recipe import SceneRequest
 from bot.errors import DISCORD_ERRORS
-from bot.services import Services
+from bot.services import PresetRef, Services
 from bot.store import Job
 from bot.ui import cards
 from bot.ui.modals import EditModal, SaveModal
@@ -54,7 +55,7 @@ async def _again(services: Services, interaction: Interaction, job: Job) -> None
         replace(job.request, seed=None),
         file_format=job.file_format,
         private=_is_private(interaction),
-        preset=await _preset_of(services, job),
+        preset_use=_preset_use(job),
         parent=job,
     )
 
@@ -62,7 +63,11 @@ async def _again(services: Services, interaction: Interaction, job: Job) -> None
 async def _edit(services: Services, interaction: Interaction, job: Job) -> None:
     async def submit(interaction: Interaction, request: SceneRequest) -> None:
         await services.ask(
-            interaction, request, file_format=job.file_format, private=_is_private(interaction), parent=job
+            interaction,
+            replace(request, preset=None),
+            file_format=job.file_format,
+            private=_is_private(interaction),
+            parent=job,
         )
 
     await interaction.response.send_modal(EditModal(job.request, submit))
@@ -111,19 +116,18 @@ async def _delete(services: Services, interaction: Interaction, job: Job) -> Non
     clip_name = await services.store.jobs.delete(job.id)
     if clip_name is not None:
         await services.clips.remove(clip_name)
-    await interaction.delete_original_response()
+    with contextlib.suppress(*DISCORD_ERRORS):  # gone already, or out of reach: the sound itself is deleted
+        await interaction.delete_original_response()
     pressed_id = interaction.message.id if interaction.message else None
     if job.message_id is not None and not job.private and job.message_id != pressed_id:
         channel = interaction.client.get_partial_messageable(job.channel_id, guild_id=job.guild_id)
-        try:
+        with contextlib.suppress(*DISCORD_ERRORS):
             await channel.get_partial_message(job.message_id).delete()
-        except DISCORD_ERRORS:  # gone already, or out of reach: the sound itself is deleted
-            return
 
 
 async def _cancel(services: Services, interaction: Interaction, job: Job) -> None:
     _only_asker_or_moderator(interaction, job, "cancel it")
-    if not await services.queue.cancel(job.id):
+    if not services.queue.cancel(job.id):
         raise RequestError("That sound is finished already.")
     await interaction.response.defer()
 
@@ -138,8 +142,10 @@ def _is_private(interaction: Interaction) -> bool:
     return interaction.message is not None and interaction.message.flags.ephemeral
 
 
-async def _preset_of(services: Services, job: Job) -> Any:
-    return None if job.preset_id is None else await services.store.presets.get(job.preset_id)
+def _preset_use(job: Job) -> PresetRef | None:
+    if job.preset_id is None or job.preset_version is None:
+        return None
+    return PresetRef(job.preset_id, job.preset_version)
 
 
 _ACTIONS: dict[str, Callable[[Services, Interaction, Job], Awaitable[None]]] = {

@@ -38,23 +38,28 @@ class JobButton(
         await interaction.client.run_action(interaction, self.action, self.job_id)
 
 
-class IdeaButton(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"ambient:idea:(?P<number>[0-9]{1,2})"):
-    """A scene to try, on the panel of ideas."""
+class IdeaButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]],
+    template=r"ambient:idea:(?P<number>[0-9]{1,2})(?P<private>:private)?",
+):
+    """A scene to try, on the panel of ideas; it remembers if the result was to be private."""
 
-    def __init__(self, number: int, scene: str) -> None:
-        super().__init__(discord.ui.Button(label=scene[:80], custom_id=f"ambient:idea:{number}"))
+    def __init__(self, number: int, scene: str, *, private: bool) -> None:
+        custom_id = f"ambient:idea:{number}{':private' if private else ''}"
+        super().__init__(discord.ui.Button(label=scene[:80], custom_id=custom_id))
         self.scene = scene
+        self.private = private
 
     @classmethod
     async def from_custom_id(
         cls, _interaction: discord.Interaction[Any], item: discord.ui.Item[Any], match: re.Match[str], /
     ) -> Self:
         """Make the button again; the scene is its label, so a changed list of ideas cannot change what it does."""
-        return cls(int(match["number"]), getattr(item, "label", None) or "")
+        return cls(int(match["number"]), getattr(item, "label", None) or "", private=match["private"] is not None)
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Make the scene."""
-        await interaction.client.run_idea(interaction, self.scene)
+        await interaction.client.run_idea(interaction, self.scene, private=self.private)
 
 
 class HistoryButton(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"ambient:history:(?P<page>[0-9]{1,5})"):
@@ -118,9 +123,9 @@ def result_view(job_id: str) -> discord.ui.View:
     return _view(*(JobButton(action, job_id) for action in ("again", "edit", "save", "info", "delete")))
 
 
-def ideas_view(scenes: list[str]) -> discord.ui.View:
+def ideas_view(scenes: list[str], *, private: bool) -> discord.ui.View:
     """The panel of ideas, at most 25 of them."""
-    return _view(*(IdeaButton(number, scene) for number, scene in enumerate(scenes[:25])))
+    return _view(*(IdeaButton(number, scene, private=private) for number, scene in enumerate(scenes[:25])))
 
 
 def history_view(page: int, num_pages: int, options: list[discord.SelectOption]) -> discord.ui.View:

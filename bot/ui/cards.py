@@ -139,11 +139,12 @@ def _reading(layer: Layer) -> str:
 def _facts_line(job: Job, clip: StoredClip | None) -> str:
     facts: Mapping[str, Any] = job.facts or {}
     size = f" · {_size(len(clip.sound))}" if clip is not None else ""
+    file_format = "opus" if clip is not None and clip.shrunk else facts.get("file_format", job.file_format)
     loop = " · loop" if job.recipe.loop else ""
     engines = " + ".join(dict.fromkeys(layer.engine for layer in job.recipe.layers))
     return (
         f"{facts.get('duration_s', job.recipe.duration_s):.1f} s{loop} · {facts.get('integrated_lufs', 0):.1f} LUFS · "
-        f"true peak {facts.get('peak_dbtp', 0):.1f} dBTP · {facts.get('file_format', job.file_format)}{size}\n"
+        f"true peak {facts.get('peak_dbtp', 0):.1f} dBTP · {file_format}{size}\n"
         f"engine {engines} · made in {_seconds(facts.get('render_time_s', 0))} for <@{job.user_id}>"
     )
 
@@ -161,6 +162,8 @@ def _notes(job: Job, specs: Mapping[str, EngineSpec], clip: StoredClip | None) -
         notes.append(
             f"a guidance scale above {OVERCOOKED_GUIDANCE_SCALE:g} tends to sound overcooked; 5 to 7.5 is best"
         )
+    if any(layer.negative_prompt and (layer.guidance_scale or 0) <= 1 for layer in job.recipe.layers):
+        notes.append("at a guidance scale of 1 the model does not read the negative prompt")
     if job.recipe.loop:
         seam = facts.get("seam") or {}
         notes.append(

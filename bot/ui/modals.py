@@ -14,6 +14,8 @@ from ambientgen.scenes import MAX_DESCRIPTION_CHARS, MIN_DESCRIPTION_CHARS
 
 Interaction = discord.Interaction[Any]
 MAX_PRESET_NAME_CHARS = 50
+#: A form that was dismissed is not told of; it is forgotten when its interaction's token dies.
+_OPEN_FOR_S = 900.0
 
 
 class EditModal(discord.ui.Modal, title="Edit the scene"):
@@ -25,7 +27,7 @@ class EditModal(discord.ui.Modal, title="Edit the scene"):
     """
 
     def __init__(self, request: SceneRequest, submit: Callable[[Interaction, SceneRequest], Awaitable[None]]) -> None:
-        super().__init__(timeout=None)
+        super().__init__(timeout=_OPEN_FOR_S)
         self._request = request
         self._submit = submit
         self.scene = discord.ui.TextInput[Any](
@@ -79,7 +81,7 @@ class SaveModal(discord.ui.Modal, title="Save as a preset"):
     """
 
     def __init__(self, suggestion: str, submit: Callable[[Interaction, str], Awaitable[None]]) -> None:
-        super().__init__(timeout=None)
+        super().__init__(timeout=_OPEN_FOR_S)
         self._submit = submit
         self.name = _short("name", suggestion[:MAX_PRESET_NAME_CHARS], MAX_PRESET_NAME_CHARS, required=True)
         self.add_item(

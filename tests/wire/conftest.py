@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from wire.world import Place, World
+
+from wire.world import Bot, Place, World
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +27,10 @@ def standin() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_world(standin: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A running bot for the tests of one module."""
-    with World(standin, tmp_path_factory.mktemp("bot"), num_places=30) as world:
+    """A running bot for all tests that do it no harm; each has a server of its own in it."""
+    with World(standin, tmp_path_factory.mktemp("bot"), num_places=150) as world:
         world.start()
         yield world
         assert world.bot.stop() == 0
@@ -37,7 +38,7 @@ def shared_world(standin: ModuleType, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def world(shared_world: World) -> Iterator[World]:
-    """The module's running bot, checked after the test."""
+    """The running bot, checked after the test."""
     yield shared_world
     shared_world.check()
 
@@ -54,3 +55,9 @@ def own_world(standin: ModuleType, tmp_path: Path) -> Iterator[World]:
     with World(standin, tmp_path) as world:
         yield world
         world.check()
+
+
+@pytest.fixture
+def new_bot(shared_world: World, tmp_path: Path) -> Bot:
+    """A bot with an empty folder that was not started yet; the Discord it finds has another one running."""
+    return Bot(tmp_path, shared_world.bot.environ)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 
 import pytest
+
+from ambientgen.recipe import Recipe
 from wire.world import (
     RESULT_LABELS,
     Message,
@@ -21,8 +23,6 @@ from wire.world import (
     seed,
     words,
 )
-
-from ambientgen.recipe import Recipe
 
 pytestmark = pytest.mark.wire
 

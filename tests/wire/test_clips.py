@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyloudnorm
 import pytest
+
 from wire.world import (
     RESULT_LABELS,
     Place,

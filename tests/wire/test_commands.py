@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wire.world import RESULT_LABELS, Place, World, description, embed, fields, job_id, labels, names, refusal
 
 pytestmark = pytest.mark.wire
@@ -23,7 +24,7 @@ def test_help_names_every_command(world: World, place: Place) -> None:
     """The help card lists exactly the commands that Discord was told."""
     record = world.command("help", place.ann, place.channel)
     assert record["ephemeral"]
-    told = [option for option in world.control.commands()[0]["options"]]
+    told = world.control.commands()[0]["options"]
     paths = [f"/ambient {option['name']}" for option in told if option["type"] == 1]
     paths += [
         f"/ambient {group['name']} {sub['name']}" for group in told if group["type"] == 2 for sub in group["options"]
@@ -118,7 +119,7 @@ def test_an_idea_is_one_press_away(world: World, place: Place) -> None:
 
 
 def test_direct_messages(world: World, place: Place) -> None:
-    """In a direct message sounds, private sounds, buttons, presets and the history work; a preset saved there is one's own."""
+    """In a direct message everything works, and what is made or saved there is one's own."""
     direct = world.control.dm(user=place.ann)["id"]
     message = world.make(place.ann, direct, scene="ocean waves", seed=5)
     assert len(names(message)) == 2

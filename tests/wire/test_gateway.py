@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wire.world import Place, World, job_id, names
 
 pytestmark = pytest.mark.wire

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wire.world import Place, World, description, job_id, names, refusal
 
 pytestmark = pytest.mark.wire
@@ -110,5 +111,5 @@ def test_the_client_is_told_the_limits(world: World, place: Place) -> None:
         {"preset": "x" * 101},
     ]
     for options in refused:
-        with pytest.raises(world.refused, match="outside|choices"):
+        with pytest.raises(world.refused, match=r"outside|choices"):
             world.ask(place.ann, place.channel, **options)

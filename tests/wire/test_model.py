@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from wire.world import Place, World, decode, description, fields, job_id, names, refusal
 
 pytestmark = pytest.mark.wire

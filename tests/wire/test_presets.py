@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from wire.world import Place, World, description, fields, footer, job_id, names, refusal, seed
 
 pytestmark = pytest.mark.wire
@@ -19,13 +20,17 @@ def _save(world: World, user: str, channel: str, name: str, **options: Any) -> s
     return job_id(message)
 
 
-def _suggested(world: World, user: str, channel: str, text: str = "", command: str = "generate") -> list[str]:
+def _choices(world: World, user: str, channel: str, text: str = "", command: str = "generate") -> dict[str, str]:
+    """What is suggested: from what is shown to what is sent."""
     option = "preset" if command == "generate" else "name"
     answer = world.control.autocomplete(
         command=f"ambient {command}", option=option, value=text, user=user, channel=channel
     )
-    assert all(choice["name"] == choice["value"] for choice in answer["choices"])
-    return [choice["value"] for choice in answer["choices"]]
+    return {choice["name"]: choice["value"] for choice in answer["choices"]}
+
+
+def _suggested(world: World, user: str, channel: str, text: str = "", command: str = "generate") -> list[str]:
+    return list(_choices(world, user, channel, text, command))
 
 
 def test_nothing_to_suggest(world: World, place: Place) -> None:
@@ -59,13 +64,28 @@ def test_who_sees_which_preset(world: World, place: Place) -> None:
     _save(world, elsewhere.ann, elsewhere.channel, "Foreign")
 
     assert _suggested(world, place.ann, place.channel) == ["Hidden", "Shared"]
-    assert _suggested(world, place.bob, place.channel) == ["Shared"]
-    assert _suggested(world, elsewhere.bob, elsewhere.channel) == ["Foreign"]
+    assert _suggested(world, place.bob, place.channel) == ["Shared (server)"]
+    assert _suggested(world, elsewhere.bob, elsewhere.channel) == ["Foreign (server)"]
     assert "Hidden" not in description(world.command("preset list", place.bob, place.channel)["message"])
     for name in ("Hidden", "Foreign"):
         for command in ("preset show", "preset delete"):
             assert "no preset" in refusal(world.command(command, place.bob, place.channel, name=name))
         assert "no preset" in refusal(world.ask(place.bob, place.channel, scene=None, preset=name))
+
+
+def test_two_people_may_use_one_name(world: World, place: Place) -> None:
+    """A suggestion stands for the very preset it shows, and only where one may see it."""
+    _save(world, place.ann, place.channel, "Shore", scene="ocean waves")
+    _save(world, place.bob, place.channel, "Shore", scene="a deep drone")
+    choices = _choices(world, place.bob, place.channel, "shore")
+    assert list(choices) == ["Shore", "Shore (server)"]
+    for name, scene in (("Shore", "a deep drone"), ("Shore (server)", "ocean waves")):
+        made = world.make(place.bob, place.channel, scene=None, preset=choices[name])
+        assert description(made) == f"> {scene}"
+        shown = world.command("preset show", place.bob, place.channel, name=choices[name])
+        assert description(shown["message"]) == f"> {scene}"
+    elsewhere = world.new_place()
+    assert "no preset" in refusal(world.ask(elsewhere.ann, elsewhere.channel, preset=choices["Shore (server)"]))
 
 
 def test_options_go_before_the_preset(world: World, place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wire.world import SLOW, SLOWER, Place, World, description, fields, footer, job_id, labels, names, refusal
 
 pytestmark = pytest.mark.wire
@@ -10,7 +11,7 @@ pytestmark = pytest.mark.wire
 
 def test_a_card_shows_place_progress_and_clip(world: World, place: Place) -> None:
     """One and the same message shows the place in the queue, then a progress bar, then the clip."""
-    ahead = world.ask(place.ann, place.channel, **SLOW)
+    ahead = world.ask(place.ann, place.channel, **{**SLOW, "duration": 10})
     record = world.ask(place.bob, place.channel, **SLOWER)
     card = record["message"]
     assert "**2nd** in the queue" in description(card)
@@ -72,7 +73,7 @@ def test_two_at_once(world: World, place: Place) -> None:
 
 def test_people_take_turns(world: World, place: Place) -> None:
     """Another person's first sound comes before the third of somebody who asked earlier."""
-    mine = [world.ask(place.ann, place.channel, scene=SLOW["scene"], duration=20) for _ in range(3)]
+    mine = [world.ask(place.ann, place.channel, scene=SLOW["scene"], duration=10) for _ in range(3)]
     yours = world.ask(place.bob, place.channel)
     finished = [job_id(world.sound(record)) for record in (yours, mine[2])]
     order = sorted(world.bot.rows(), key=lambda row: row["finished_at"] or 0)

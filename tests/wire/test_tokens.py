@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from wire.world import DEAD_S, DIES_SOON_S, SLOW, Place, World, description, job_id, names, refusal
 
 pytestmark = pytest.mark.wire
+#: Long enough that a token with two seconds left dies while it renders.
+_OUTLIVES_ITS_TOKEN: dict[str, Any] = {**SLOW, "duration": 40}
 
 
 def test_a_live_token_brings_the_sound(world: World, place: Place) -> None:
@@ -20,7 +23,7 @@ def test_a_live_token_brings_the_sound(world: World, place: Place) -> None:
 
 def test_a_public_card_outlives_its_token(world: World, place: Place) -> None:
     """After the token's end the same card is edited through the channel, with the clip."""
-    record = world.ask(place.ann, place.channel, backdate=DIES_SOON_S, **SLOW)
+    record = world.ask(place.ann, place.channel, backdate=DIES_SOON_S, **_OUTLIVES_ITS_TOKEN)
     message = world.sound(record)
     assert message["id"] == record["message"]["id"]
     assert len(names(message)) == 2
@@ -58,7 +61,7 @@ def test_a_private_sound_stays_private(world: World, place: Place) -> None:
 @pytest.mark.parametrize("backdate", [DEAD_S, DIES_SOON_S], ids=["at once", "while it renders"])
 def test_a_private_sound_waits_under_history(world: World, place: Place, backdate: float) -> None:
     """After the token's end a private sound never reaches the channel; the history brings it."""
-    options: dict[str, Any] = SLOW if backdate == DIES_SOON_S else {}
+    options = _OUTLIVES_ITS_TOKEN if backdate == DIES_SOON_S else {}
     record = world.ask(place.ann, place.channel, private=True, backdate=backdate, **options)
     found = job_id(record["message"])
     world.wait_until_delivered(found, "kept")

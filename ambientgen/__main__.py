@@ -19,7 +19,7 @@ from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
 from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, unused_options
 from ambientgen.render import Output, Soundscape, render
-from ambientgen.scenes import clean_description
+from ambientgen.scenes import clean_description, plan
 from ambientgen.spec import OPTION_WORDS, EngineSpec
 
 _NO_LIMIT_BYTES = 2**40
@@ -201,6 +201,10 @@ def _print_summary(
     if request is not None:
         for name, unused in unused_options(request, recipe, [e.spec for e in engines.values()]).items():
             print(f"not used by {name}: {', '.join(OPTION_WORDS.get(option, option) for option in unused)}")
+        if all(not engines[layer.engine].spec.reads_any_text for layer in recipe.layers):
+            not_made = plan(request.description).not_made
+            if not_made:
+                print(f"not made      {', '.join(not_made)}")
     for note in soundscape.notes:
         print(f"note          {note}")
     print(

@@ -26,6 +26,9 @@ _DISTANCE_DB, _INTENSITY_DB = -9.0, 6.0
 
 #: A zero-width (non-)joiner is a format character, but part of words in some scripts.
 _JOINERS = "\u200c\u200d"
+#: Shorter words are rarely the name of a sound.
+_MIN_UNKNOWN_CHARS = 3
+_PUNCTUATION = frozenset(",.;:!?()")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[,.;:!?()]")
 
 
@@ -50,9 +53,15 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ScenePlan:
-    """The sounds a description calls for, in the order of the text; empty when none was understood."""
+    """The sounds a description calls for, in the order of the text.
+
+    Attributes:
+        layers: empty when nothing was understood.
+        not_made: what was understood but is one sound too many, and words that nothing is known of.
+    """
 
     layers: tuple[PlannedLayer, ...]
+    not_made: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class _Meaning:
     distance: float | None = None
     negates: bool = False
     breaks: bool = False
+    fills: bool = False
 
 
 @dataclass(slots=True)
@@ -99,6 +109,7 @@ class _Reading:
     found: list[_Found] = field(default_factory=list)
     waiting: list[tuple[str, _Meaning]] = field(default_factory=list)  # modifiers before their sound
     variants: list[tuple[str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
 
 def clean_description(text: str) -> str:
@@ -142,7 +153,9 @@ def plan(description: str) -> ScenePlan:
     for family, variant in reading.variants:
         if family in merged and not merged[family].variant:
             merged[family].variant = variant
-    return ScenePlan(tuple(_planned(found) for found in list(merged.values())[:MAX_LAYERS]))
+    layers = [_planned(found) for found in merged.values()]
+    too_many = [layer.label for layer in layers[MAX_LAYERS:]]
+    return ScenePlan(tuple(layers[:MAX_LAYERS]), tuple(dict.fromkeys([*too_many, *reading.unknown])))
 
 
 def what_it_makes() -> str:
@@ -177,9 +190,12 @@ def _read(description: str) -> _Reading:
     while position < len(tokens):
         phrase, meaning, length = known.longest_at(tokens, position)
         position += length
-        if meaning is None or meaning.breaks:
-            if meaning is not None or phrase in ",.;:!?()":
-                clause, negating = clause + 1, False
+        if phrase in _PUNCTUATION or (meaning is not None and meaning.breaks):
+            clause, negating = clause + 1, False
+            continue
+        if meaning is None:
+            if len(phrase) >= _MIN_UNKNOWN_CHARS and not negating:
+                reading.unknown.append(phrase)
             continue
         if meaning.negates:
             negating = True
@@ -265,7 +281,7 @@ class _Vocabulary:
         end = min(len(tokens), position + 6)
         while position < end:
             phrase, meaning, length = self.longest_at(tokens, position)
-            if meaning is None and phrase in ",.;:!?()":
+            if phrase in _PUNCTUATION:
                 return False
             if meaning is not None and (meaning.breaks or meaning.negates):
                 return False
@@ -328,4 +344,6 @@ def _vocabulary() -> _Vocabulary:
         mean(phrase, negates=True)
     for phrase in data["breaks"]:
         mean(phrase, breaks=True)
+    for phrase in data["fillers"]:
+        mean(phrase, fills=True)
     return _Vocabulary(sources, phrases, max(map(len, phrases)))

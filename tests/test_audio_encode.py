@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ambientgen.audio.clip import Clip
 from ambientgen.audio.encode import FORMATS, decode, encode, read_tags
 from ambientgen.audio.loudness import integrated_lufs, true_peak_dbtp
-from ambientgen.errors import ClipTooLargeError, GenerationCancelled, StorageError
+from ambientgen.errors import ClipTooLargeError, GenerationCancelled, StorageError, UnreadableClipError
 
 RATE_HZ = 48_000
 PLENTY_BYTES = 10**8
@@ -148,10 +148,10 @@ def test_a_missing_folder_is_told_without_its_path(tmp_path: Path) -> None:
         encode(noise(10, 100), tmp_path / "gone", "a", "wav", max_bytes=PLENTY_BYTES, tags={})
     assert str(tmp_path) not in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(UnreadableClipError, match="cannot be read"):
         decode(tmp_path / "gone.ogg")
     (tmp_path / "text.ogg").write_text("no sound")
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(UnreadableClipError, match="cannot be read"):
         read_tags(tmp_path / "text.ogg")
 
 

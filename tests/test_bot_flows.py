@@ -448,7 +448,7 @@ async def test_a_preset_from_save_to_delete(tmp_path: Path) -> None:
         assert "version 2" in private_words(saved_again)
         shown_card = card_of(await world.command("preset show", by=world.other, name="night rain"))
         assert "heavy rain" in shown_card.description
-        assert used.id in field_of(shown_card, "Used 1 time")
+        assert used.id in field_of(shown_card, "Used 2 times")
 
         refused = await world.command("preset delete", by=world.other, name="night rain")
         assert "or a moderator can delete it" in private_words(refused)

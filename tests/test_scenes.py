@@ -63,7 +63,7 @@ def test_strength_and_distance_go_to_their_own_sound(
 
 
 def test_a_modifier_leaves_the_other_sounds_alone() -> None:
-    """ "Distant thunder and rain" does not move the rain away, nor "heavy rain and birds" make the birds strong."""
+    """The rain of "distant thunder and rain" stays near, the birds of "heavy rain and birds" stay plain."""
     rain = scenes.plan("distant thunder and rain").layers[1]
     birds = scenes.plan("heavy rain and birds").layers[1]
     assert rain.params["distance"] == 0.0
@@ -75,6 +75,26 @@ def test_distance_and_strength_change_the_loudness_in_the_mix() -> None:
     gain = {text: scenes.plan(text).layers[0].gain_db for text in ("rain", "distant rain", "heavy rain", "light rain")}
     assert gain["distant rain"] < gain["rain"]
     assert gain["light rain"] < gain["rain"] < gain["heavy rain"]
+
+
+@pytest.mark.parametrize(
+    ("description", "not_made"),
+    [
+        ("rain, a helicopter and a church bell", ("helicopter", "church", "bell")),
+        ("the sound of gentle rain on an old window, for sleeping", ()),
+        ("rain without traffic", ()),
+        ("rain, wind, waves, a stream, a fire and crickets", ("crickets",)),
+        ("a crackling campfire at night", ()),
+    ],
+)
+def test_what_is_not_made_is_named(description: str, not_made: tuple[str, ...]) -> None:
+    """A word nobody knows and a sound too many are told; what fills a sentence, or is not wanted, is not."""
+    assert scenes.plan(description).not_made == not_made
+
+
+def test_every_example_is_made_whole() -> None:
+    """No example holds a word that would be reported as not made."""
+    assert [scenes.plan(example).not_made for example in scenes.examples()] == [()] * len(scenes.examples())
 
 
 def test_the_words_that_led_to_a_layer_are_kept() -> None:

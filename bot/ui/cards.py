@@ -13,6 +13,7 @@ import discord
 from ambientgen.engines.base import Progress
 from ambientgen.prompts import OVERCOOKED_GUIDANCE_SCALE
 from ambientgen.recipe import Layer, unused_options
+from ambientgen.scenes import plan
 from ambientgen.spec import OPTION_WORDS, EngineSpec
 from bot.clips import StoredClip
 from bot.jobs import JobView
@@ -23,6 +24,7 @@ _FAILED_COLOR = discord.Color(0xC75146)
 _QUIET_COLOR = discord.Color(0x7A828E)
 _MAX_FIELD_CHARS = 1024
 _BAR_WIDTH = 16
+_MAX_WORDS_NAMED = 8
 _OPEN_BRACKET = re.compile(r"(?<!\\)\[")
 _STAGE_WORDS = {
     "queued": "Starting",
@@ -155,6 +157,10 @@ def _notes(job: Job, specs: Mapping[str, EngineSpec], clip: StoredClip | None) -
     for name, options in unused_options(job.request, job.recipe, list(specs.values())).items():
         shown = ", ".join(f"`{OPTION_WORDS.get(option, option)}`" for option in options)
         notes.append(f"not used by {name}: {shown}")
+    if not any(spec.reads_any_text for name, spec in specs.items() if name in job.recipe.engine_versions):
+        not_made = plan(job.request.description).not_made[:_MAX_WORDS_NAMED]
+        if not_made:
+            notes.append("not made: " + ", ".join(quoted(word, 40) for word in not_made))
     notes += facts.get("notes", [])
     if facts.get("shrunk") or (clip is not None and clip.shrunk):
         notes.append(f"made smaller than asked ({job.file_format}) to fit what this channel can carry")

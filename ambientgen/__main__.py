@@ -62,7 +62,7 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--recipe", type=Path, metavar="FILE", help="render a stored recipe again")
     parser.add_argument("--engine", help="procedural or audioldm2 (default: audioldm2 if it is installed)")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds")
-    parser.add_argument("--quality", choices=get_args(Quality), default="standard")
+    parser.add_argument("--quality", choices=get_args(Quality), help="default: standard")
     parser.add_argument("--loop", action="store_true", help="the end joins the beginning")
     parser.add_argument("--seed", type=int, help="the same seed makes the same sound again")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what the model should avoid")
@@ -96,7 +96,9 @@ def _make(options: argparse.Namespace) -> int:
         facts = {**soundscape.facts(), "path": str(soundscape.path), "picture_path": str(soundscape.picture_path)}
         unused = {} if request is None else unused_options(request, recipe, [e.spec for e in engines.values()])
         recipe_data = json.loads(soundscape.recipe.to_json())
-        print(json.dumps({**facts, "not_used": unused, "recipe": recipe_data}, ensure_ascii=False, indent=2))
+        not_made = _not_made(request, recipe, engines)
+        answer = {**facts, "not_used": unused, "not_made": not_made, "recipe": recipe_data}
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
     else:
         _print_summary(request, soundscape, engines, time.perf_counter() - started_at_s)
     return 0
@@ -104,10 +106,8 @@ def _make(options: argparse.Namespace) -> int:
 
 def _check_recipe_alone(options: argparse.Namespace) -> None:
     """A recipe decides everything; an option beside it would be dropped in silence."""
-    decided = ("engine", "duration", "loop", "seed", "negative_prompt", "guidance_scale", "steps")
-    given = [name for name in decided if getattr(options, name) not in (None, False)]
-    if options.quality != "standard":
-        given.append("quality")
+    decided = ("engine", "duration", "loop", "seed", "negative_prompt", "guidance_scale", "steps", "quality")
+    given = [name for name in decided if getattr(options, name) is not None and getattr(options, name) is not False]
     if options.recipe is not None and given:
         raise OptionError(given[0], f"--recipe decides everything already; leave out --{given[0].replace('_', '-')}.")
 
@@ -117,7 +117,7 @@ def _request(options: argparse.Namespace) -> SceneRequest:
         description=options.scene,
         duration_s=options.duration,
         engine=options.engine,
-        quality=options.quality,
+        quality=options.quality or "standard",
         loop=options.loop,
         seed=options.seed,
         negative_prompt=options.negative_prompt,
@@ -189,6 +189,13 @@ def _output(options: argparse.Namespace, recipe: Recipe) -> Output:
     )
 
 
+def _not_made(request: SceneRequest | None, recipe: Recipe, engines: Mapping[str, Engine]) -> tuple[str, ...]:
+    """What an engine with a vocabulary of its own left out of the scene."""
+    if request is None or any(engines[layer.engine].spec.reads_any_text for layer in recipe.layers):
+        return ()
+    return plan(request.description).not_made
+
+
 def _print_summary(
     request: SceneRequest | None, soundscape: Soundscape, engines: Mapping[str, Engine], took_s: float
 ) -> None:
@@ -201,10 +208,8 @@ def _print_summary(
     if request is not None:
         for name, unused in unused_options(request, recipe, [e.spec for e in engines.values()]).items():
             print(f"not used by {name}: {', '.join(OPTION_WORDS.get(option, option) for option in unused)}")
-        if all(not engines[layer.engine].spec.reads_any_text for layer in recipe.layers):
-            not_made = plan(request.description).not_made
-            if not_made:
-                print(f"not made      {', '.join(not_made)}")
+        if not_made := _not_made(request, recipe, engines):
+            print(f"not made      {', '.join(not_made)}")
     for note in soundscape.notes:
         print(f"note          {note}")
     print(

@@ -44,6 +44,7 @@ class Handle:
     def __init__(self, job_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.job_id = job_id
         self.progress = Progress("queued")
+        self.running_since_s: float | None = None  # by the monotonic clock
         self._loop = loop
         self._future: asyncio.Future[Soundscape] = loop.create_future()
         self._future.add_done_callback(_mark_retrieved)
@@ -67,6 +68,8 @@ class Handle:
         return await asyncio.shield(self._future)
 
     def _report(self, progress: Progress) -> bool:
+        if self.running_since_s is None:
+            self.running_since_s = time.monotonic()
         self.progress = progress
         return not self.cancelled
 
@@ -340,7 +343,9 @@ class _GpuFeed:
         If it did not even take one, the next would meet the same end: then the first that waits is ended.
         """
         if not self._running:
-            self.admit(None, 1)
+            with self._executor._wake:
+                mine = [entry for entry in self._executor._gpu_takes if entry[1].layer.engine == self._engine.spec.name]
+            self._running = {take.id: (work, take) for work, take in mine[:1]}
         failure = EngineError(f"The {self._engine.spec.name} engine broke off. The bot's log says why.")
         failure.__cause__ = error
         for work, _ in self._running.values():

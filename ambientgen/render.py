@@ -32,6 +32,7 @@ SAMPLE_RATE_HZ = 48_000
 #: A clip that is made into a loop afterwards gives this much to the crossfade, or a quarter of its length if shorter.
 _LOOP_OVERLAP_S = 1.0
 _NUM_FINISHING_STEPS = 5
+_COUNTED_STAGES = ("denoising", "rendering")
 #: A retake and a further candidate get seeds far from the neighbors that other layers use.
 _SEED_STRIDE = 7919
 
@@ -105,6 +106,12 @@ def num_candidates(layer: Layer) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _without_candidates(layer: Layer) -> Layer:
+    if num_candidates(layer) == 1:
+        return layer
+    return dataclasses.replace(layer, params={**layer.params, "num_candidates": 1})
+
+
 class TakeBook:
     """Which takes a recipe still needs, and what came of each. Not thread-safe: one caller at a time.
 
@@ -170,21 +177,32 @@ class TakeBook:
     def scale(self, take_id: str, progress: Progress) -> Progress:
         """A take's progress as the whole recipe's: the steps of all takes, which may run side by side.
 
-        A take whose engine cannot count its steps is one step. Any thread may ask.
+        Only the stages that make the sound are counted; what comes before them is nothing yet, what comes after them
+        is all. A take whose engine cannot count its steps is one step. Any thread may ask.
         """
-        num_steps = progress.num_steps or 1
-        self._steps[take_id] = (min(progress.step, num_steps) if progress.num_steps else 0, num_steps)
+        num_done, num_steps = self._steps.get(take_id, (0, 1))
+        if progress.stage in _COUNTED_STAGES and progress.num_steps:
+            num_steps = max(num_steps, progress.num_steps)
+            num_done = max(num_done, min(progress.step, num_steps))
+        elif progress.stage == "decoding":
+            num_done = num_steps
+        self._steps[take_id] = (num_done, num_steps)
         started = list(self._steps.values())
         num_waiting = len(self.takes) - len(started)
+        longest = max(steps for _, steps in started)
         return Progress(
-            progress.stage, sum(done for done, _ in started), sum(all_ for _, all_ in started) + num_waiting * num_steps
+            progress.stage,
+            sum(done for done, _ in started),
+            sum(steps for _, steps in started) + num_waiting * longest,
         )
 
     def chosen(self) -> tuple[Recipe, list[Clip]]:
         """The recipe with the seeds really used, and each layer's clip; the book lets go of the clips."""
         best = [entry for entry in self._best if entry is not None]
         self._best = [None] * len(best)
-        recipe = dataclasses.replace(self.recipe, layers=tuple(layer for _, layer, _ in best))
+        # The winner alone: rendered again, the recipe makes this very sound and no further candidates.
+        layers = tuple(_without_candidates(layer) for _, layer, _ in best)
+        recipe = dataclasses.replace(self.recipe, layers=layers)
         return recipe, [clip for _, _, clip in best]
 
     def _new_take(self, index: int, seed: int) -> Take:
@@ -252,6 +270,7 @@ def finish(
         tags=_tags(recipe, output),
         report=lambda: report(Progress("finishing", 3, _NUM_FINISHING_STEPS)),
     )
+    picture_path: Path | None = None
     try:
         step(4)
         caption = f"{encoded.duration_s:.1f} s · {encoded.integrated_lufs:.1f} LUFS · {encoded.peak_dbtp:.1f} dBTP"
@@ -259,8 +278,9 @@ def finish(
         picture_path = _write_bytes(output.directory / f"{output.name}.png", drawn)
         seam = loop.measure_seam(encode.decode(encoded.path)) if recipe.loop else None
     except BaseException:
-        for path in (encoded.path, output.directory / f"{output.name}.png"):  # nobody will be told of them
-            path.unlink(missing_ok=True)
+        for path in (encoded.path, picture_path):  # nobody will be told of them
+            if path is not None:
+                path.unlink(missing_ok=True)
         raise
     return Soundscape(
         recipe=recipe,

@@ -131,6 +131,8 @@ class Delivery:
         await self._client.wait_until_ready()
         for attempt, wait_s in enumerate(_ATTEMPTS_AFTER_S):
             await asyncio.sleep(wait_s)
+            if attempt > 0 and await self._was_deleted(job):
+                return
             try:
                 # A job that comes from the store with an attempt may have been sent by an earlier process.
                 state = await self._deliver_once(job, again=attempt > 0 or job.attempts > 0)
@@ -143,6 +145,14 @@ class Delivery:
                 log.exception("the delivery of job %s could not be recorded", job.id)
             return
         log.error("job %s could not be delivered; it will be tried again at the next start", job.id)
+
+    async def _was_deleted(self, job: Job) -> bool:
+        """True if the person deleted it while its delivery was being tried again."""
+        try:
+            newest = await self._store.jobs.get(job.id)
+        except StoreError:
+            return False
+        return newest is not None and newest.delivery_state == "deleted"
 
     async def _deliver_once(self, job: Job, *, again: bool) -> DeliveryState:
         if _token_lives(job):

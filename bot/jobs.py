@@ -107,9 +107,9 @@ class JobQueue:
         self._held: set[str] = set()  # admitted, but their card is not shown yet
         self._turns: dict[int, int] = {}  # when each person with pending jobs was last served
         self._num_turns = 0
+        self._cancelled: set[str] = set()  # by people, while it ran
         self._order: list[Job] | None = None  # of the waiting jobs; None after a change
         self._handles: dict[str, Handle] = {}  # jobs the executor has
-        self._started_at_s: dict[str, float] = {}  # by the monotonic clock
         self._pace: dict[str, float] = {}  # seconds of work for an `_amount` of 1, by engine
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -211,7 +211,7 @@ class JobQueue:
         """The waiting jobs in the order in which they would run."""
         if self._order is None:
             lines = [
-                (self._turns.get(user_id, 0), number, deque(line))
+                (self._turns[user_id], number, deque(line))
                 for number, (user_id, line) in enumerate(self._lines.items())
             ]
             heapq.heapify(lines)
@@ -237,6 +237,7 @@ class JobQueue:
         if job is None:
             return False
         if (handle := self._handles.get(job_id)) is not None:
+            self._cancelled.add(job_id)
             self._executor.cancel(handle)
             return True
         if not self._take_out_of_line(job):
@@ -258,6 +259,8 @@ class JobQueue:
 
     def _put_in_line(self, job: Job) -> None:
         self._lines.setdefault(job.user_id, deque()).append(job.id)
+        # A newcomer goes before whoever was just served, and after whoever has waited longer.
+        self._turns.setdefault(job.user_id, self._num_turns - 1)
         self._order = None
 
     def _take_out_of_line(self, job: Job) -> bool:
@@ -275,6 +278,7 @@ class JobQueue:
         """A job has its outcome; a person without any other begins anew."""
         job = self._pending.pop(job_id)
         self._held.discard(job_id)
+        self._cancelled.discard(job_id)
         if self._num_pending_of(job.user_id) == 0:
             self._turns.pop(job.user_id, None)
         self._order = None
@@ -300,7 +304,6 @@ class JobQueue:
                 self._spawn(self._end(job, error))
                 continue
             self._handles[job.id] = handle
-            self._started_at_s[job.id] = time.monotonic()
             self._spawn(self._run(job, handle))
 
     def _next(self) -> Job | None:
@@ -320,6 +323,7 @@ class JobQueue:
 
     async def _run(self, job: Job, handle: Handle) -> None:
         outcome: Soundscape | Exception
+        handed_over_s = time.monotonic()
         log.info("job %s starts: %s, %.0f s", job.id, job.recipe.layers[0].engine, job.recipe.duration_s)
         try:
             await self._store.jobs.start(job.id, _now())
@@ -329,7 +333,7 @@ class JobQueue:
             outcome = error
         finally:
             self._handles.pop(job.id, None)
-            elapsed_s = time.monotonic() - self._started_at_s.pop(job.id)
+            elapsed_s = time.monotonic() - handed_over_s
         verdict = "done" if isinstance(outcome, Soundscape) else type(outcome).__name__
         log.info("job %s ends: %s, %s, %.1f s", job.id, verdict, job.recipe.layers[0].engine, elapsed_s)
         self._top_up()
@@ -337,8 +341,8 @@ class JobQueue:
 
     async def _end(self, job: Job, outcome: Soundscape | Exception) -> None:
         """Write the outcome, then hand it on. A database that cannot be written does not cost the person the clip."""
-        if self._closing and isinstance(outcome, GenerationCancelled):
-            await self._store.jobs.requeue(job.id)
+        if self._closing and isinstance(outcome, GenerationCancelled) and job.id not in self._cancelled:
+            await self._put_back(job)
             return
         now = _now()
         current = self._pending.get(job.id, job)
@@ -348,14 +352,11 @@ class JobQueue:
         if isinstance(outcome, Soundscape):
             self._learn_pace(outcome)
         written = await self._write_outcome(ended, now)
-        await self._hand_on(ended)
-        for wait_s in _WRITE_AGAIN_AFTER_S:
-            if written:
-                break
-            await asyncio.sleep(wait_s)
-            written = await self._write_outcome(ended, now)
         if written:
             await self._tidy()
+        else:
+            self._spawn(self._write_again(ended, now))
+        await self._hand_on(ended)
 
     async def _write_outcome(self, job: Job, now: datetime) -> bool:
         try:
@@ -364,6 +365,18 @@ class JobQueue:
             log.exception("the outcome of job %s could not be written", job.id)
             return False
         return True
+
+    async def _write_again(self, job: Job, now: datetime) -> None:
+        for wait_s in _WRITE_AGAIN_AFTER_S:
+            await asyncio.sleep(wait_s)
+            if await self._write_outcome(job, now):
+                return
+
+    async def _put_back(self, job: Job) -> None:
+        try:
+            await self._store.jobs.requeue(job.id)
+        except StoreError:  # a job that is left running is taken up at the next start all the same
+            log.exception("job %s could not be put back", job.id)
 
     async def _store_outcome(self, job: Job, now: datetime) -> None:
         if job.status == "done":
@@ -398,7 +411,9 @@ class JobQueue:
             pace = self._pace.get(recipe.layers[0].engine)
             if pace is None:
                 return None
-            spent_s = time.monotonic() - self._started_at_s[other] if other in self._started_at_s else 0.0
+            handle = self._handles.get(other)
+            since_s = None if handle is None else handle.running_since_s
+            spent_s = 0.0 if since_s is None else time.monotonic() - since_s
             total_s += max(pace * self._amount(recipe) - spent_s, 0.0)
         return total_s
 

@@ -63,6 +63,10 @@ class _DeclaringHandle:
     def progress(self) -> Progress:
         return self._handle.progress
 
+    @property
+    def running_since_s(self) -> float | None:
+        return self._handle.running_since_s
+
     async def result(self) -> Soundscape:
         try:
             return await self._env.external_wait(self._handle.result(), reason="the engine works")

@@ -91,7 +91,7 @@ class Jobs:
         """
         return await self._changed(
             "UPDATE jobs SET status = 'done', finished_at = ?, recipe = ?, duration_s = ?, clip_name = ?, facts = ?, "
-            "delivery_state = iif(delivery_state = 'deleted', 'deleted', 'pending') "
+            "delivery_state = iif(delivery_state IN ('deleted', 'delivered', 'kept'), delivery_state, 'pending') "
             "WHERE id = ? AND status = 'running' RETURNING id",
             to_ms(at),
             recipe.to_json(),
@@ -220,7 +220,7 @@ class Jobs:
     async def _end(self, job_id: str, status: str, at: datetime, error: str | None) -> bool:
         return await self._changed(
             "UPDATE jobs SET status = ?, finished_at = ?, error = ?, "
-            "delivery_state = iif(delivery_state = 'deleted', 'deleted', 'pending') "
+            "delivery_state = iif(delivery_state IN ('deleted', 'delivered', 'kept'), delivery_state, 'pending') "
             "WHERE id = ? AND status IN ('queued', 'running') RETURNING id",
             status,
             to_ms(at),

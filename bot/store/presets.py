@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import unicodedata
 from datetime import UTC, datetime
@@ -165,6 +166,8 @@ def _clean(name: str) -> str:
         raise PresetNameError("A preset's name cannot hold control characters.")
     if not _fold(cleaned):
         raise PresetNameError("A preset needs a name that can be seen.")
+    if re.fullmatch(r"#[0-9]+", _fold(cleaned)):
+        raise PresetNameError("A preset's name cannot be a number sign and a number: that stands for another preset.")
     if len(cleaned) > MAX_NAME_CHARS:
         raise PresetNameError(
             f"A preset's name can have at most {MAX_NAME_CHARS} characters; this one has {len(cleaned)}."

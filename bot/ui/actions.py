@@ -15,7 +15,7 @@ from typing import Any
 import discord
 
 from ambientgen.errors import RequestError
-from ambientgen.recipe import SceneRequest
+from ambientgen.recipe import Quality, SceneRequest
 from bot.errors import DISCORD_ERRORS
 from bot.services import PresetRef, Services
 from bot.store import Job
@@ -86,8 +86,9 @@ async def save_preset(services: Services, interaction: Interaction, name: str, j
     Raises:
         RequestError: if the name or the number of presets is not allowed.
     """
-    # The seed that was really used is what makes the preset sound like the clip.
-    request = replace(job.request, seed=job.recipe.seed, duration_s=job.recipe.duration_s)
+    # The seed that was really used makes the preset sound like the clip; the best of three is made by itself.
+    quality: Quality = "standard" if job.request.quality == "high" else job.request.quality
+    request = replace(job.request, seed=job.recipe.seed, duration_s=job.recipe.duration_s, quality=quality)
     guild_id = None if job.private else interaction.guild_id
     preset, created = await services.store.presets.save(interaction.user.id, guild_id, name, request)
     what = "Saved" if created else f"Saved as version {preset.version} of"

@@ -124,7 +124,6 @@ def download(
     model: str,
     *,
     say: Callable[[str], None],
-    confirm: Callable[[], bool] = lambda: True,
     endpoint: str | None = None,
 ) -> Path:
     """Fetch a model from the Hugging Face hub; size, license and place are told first.
@@ -135,7 +134,6 @@ def download(
     Args:
         model: hub id; a local folder is only checked.
         say: takes one line for the operator.
-        confirm: asked after the facts are told and before anything is fetched.
         endpoint: another address of the hub; None: the usual one.
 
     Returns:
@@ -155,8 +153,6 @@ def download(
         raise ModelMissingError(f"The folder of `{facts.model}` is missing or incomplete; put the model's files there.")
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ModelMissingError("The model's packages are not installed: install AmbientGen's `audioldm2` extra first.")
-    if not confirm():
-        raise ModelMissingError("Nothing was downloaded, because it was not confirmed.")
     try:
         _fetch(model, facts, say, endpoint)
     except AmbientError:

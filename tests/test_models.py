@@ -309,13 +309,6 @@ def test_a_disk_that_fails_on_the_way_is_explained(
         models.download(MODEL, say=lambda _line: None, endpoint=hub)
 
 
-def test_nothing_is_fetched_without_consent(hub: str) -> None:
-    """An operator who says no has fetched nothing."""
-    with pytest.raises(ModelMissingError, match="not confirmed"):
-        models.download(MODEL, say=lambda _line: None, confirm=lambda: False, endpoint=hub)
-    assert Hub.requests == []
-
-
 def test_a_local_folder_is_checked_not_fetched(model_copy: Path) -> None:
     """A folder the operator filled is the operator's."""
     assert models.download(str(model_copy), say=lambda _line: None) == model_copy

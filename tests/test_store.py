@@ -329,19 +329,6 @@ async def test_history(store: Store) -> None:
     assert [await store.jobs.count_history(user) for user in (ALICE, BOB, 99)] == [4, 1, 0]
 
 
-async def test_recent_scenes(store: Store) -> None:
-    """A person's own descriptions by their beginning, in any case, each once, the newest first."""
-    asked = ["Rain at sea", "Été", "rain at sea", "rain_100%", "rain", "train"]
-    for index, description in enumerate(asked):
-        await store.jobs.add(make_job(f"j{index}", minutes=index, request=SceneRequest(description=description)))
-    await store.jobs.add(make_job("bobs", user_id=BOB, request=SceneRequest(description="rain of Bob")))
-    await store.jobs.set_delivery("j4", "deleted")
-    assert await store.jobs.recent_scenes(ALICE, "RAIN", 25) == ["rain_100%", "rain at sea"]
-    assert await store.jobs.recent_scenes(ALICE, "rain%", 25) == []
-    assert await store.jobs.recent_scenes(ALICE, "ÉT", 25) == ["Été"]
-    assert await store.jobs.recent_scenes(ALICE, " ", 2) == ["train", "rain_100%"]
-
-
 async def test_clips(store: Store) -> None:
     """The store knows which clips are still referred to."""
     await add_done(store, "a")
@@ -665,7 +652,6 @@ async def test_no_query_scans_jobs(statements: list[str], store: Store, path: Pa
     await jobs.num_pending(ALICE)
     await jobs.history(ALICE, limit=5)
     await jobs.count_history(ALICE)
-    await jobs.recent_scenes(ALICE, "r", 5)
     await jobs.clip_names()
     await jobs.forget_clip("a.ogg")
     await jobs.delete("a")

@@ -19,7 +19,6 @@ _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base32 without i, l, o and 
 _ID_LENGTH = 10
 _INSTANTS = ("token_expires_at", "created_at", "started_at", "finished_at")
 _DELIVERY_ENDED = frozenset({"delivered", "kept", "deleted"})
-_NUM_RECENT = 500  # how far back suggestions look
 
 _log = logging.getLogger(__name__)
 
@@ -172,22 +171,6 @@ class Jobs:
         return await self._database.number(
             "SELECT count(*) FROM jobs WHERE user_id = ? AND delivery_state <> 'deleted'", (user_id,)
         )
-
-    async def recent_scenes(self, user_id: int, prefix: str, limit: int) -> list[str]:
-        """What this person asked for lately, beginning with `prefix` in any case, the newest first, each once."""
-        rows = await self._database.run(
-            "SELECT json_extract(request, '$.description') AS description FROM jobs "
-            "WHERE user_id = ? AND delivery_state <> 'deleted' ORDER BY created_at DESC, rowid DESC LIMIT ?",
-            (user_id, _NUM_RECENT),
-        )
-        start = prefix.strip().casefold()
-        scenes: dict[str, str] = {}
-        for row in rows:
-            description: str = row["description"]
-            folded = description.casefold()
-            if folded.startswith(start):
-                scenes.setdefault(folded, description)
-        return list(scenes.values())[:limit]
 
     async def clip_names(self) -> set[str]:
         """The clips that some job still refers to."""

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ambientgen.audio.clip import Clip
-from ambientgen.engines.base import Engine, Progress, Take
+from ambientgen.engines.base import Engine, Progress, Take, TimedEngine
 from ambientgen.errors import EngineError, GenerationCancelled
 from ambientgen.recipe import Recipe
 from ambientgen.render import Output, Soundscape, TakeBook, finish, run_one
 from ambientgen.spec import EngineSpec
+from ambientgen.timings import Timing
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,11 @@ class Executor:
         """Where an engine runs, or None while that is not decided."""
         return self._engines[name].device
 
+    def timings(self, name: str) -> tuple[Timing, ...]:
+        """What an engine's stages took so far; empty where it does not measure."""
+        engine = self._engines[name]
+        return engine.timings() if isinstance(engine, TimedEngine) else ()
+
     def available(self) -> list[EngineSpec]:
         """The engines that are ready, the preferred one first."""
         return [spec for name, spec in self._specs.items() if self._status[name] == "ready"]
@@ -223,14 +229,14 @@ class Executor:
 
     def _run_on_cpu(self, work: _Work, take: Take) -> None:
         engine = self._engines[take.layer.engine]
-        clip = run_one(engine, take, lambda progress: work.handle._report(work.book.scale(take.id, progress)))
-        self._take_done(work, take, clip)
+        clip, match = run_one(engine, take, lambda progress: work.handle._report(work.book.scale(take.id, progress)))
+        self._take_done(work, take, clip, match)
 
-    def _take_done(self, work: _Work, take: Take, result: Clip | EngineError) -> None:
+    def _take_done(self, work: _Work, take: Take, result: Clip | EngineError, match: float | None) -> None:
         if isinstance(result, EngineError):
             raise result
         with work.lock:
-            more = work.book.accept(take.id, result)
+            more = work.book.accept(take.id, result, match)
             last = work.book.complete and not more
             used = work.book.chosen() if last else None
         self._dispatch(work, more)
@@ -332,10 +338,10 @@ class _GpuFeed:
             self._executor._end(work, GenerationCancelled())
         return wanted
 
-    def finish(self, take_id: str, result: Clip | EngineError) -> None:
+    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
         work, take = self._running.pop(take_id)
         executor = self._executor
-        executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, result))
+        executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, result, match))
 
     def fail_all(self, error: BaseException) -> None:
         """The engine broke off: its running takes end with an error the operator can look up.

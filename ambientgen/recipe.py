@@ -188,6 +188,8 @@ def resolve(
     spec = _choose_engine(request.engine, available, unavailable or {})
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
     duration_s = spec.default_duration_s if request.duration_s is None else float(request.duration_s)
+    if request.loop and "loop" in spec.supports:
+        duration_s = whole_steps_s(duration_s, spec.loop_step_s)
     layers = (
         (_model_layer(request, description, spec, seed),)
         if spec.reads_any_text
@@ -200,6 +202,18 @@ def resolve(
         target_lufs=target_lufs,
         engine_versions={spec.name: spec.version},
     )
+
+
+def whole_steps_s(duration_s: float, step_s: float) -> float:
+    """The nearest whole number of steps, in seconds; the duration itself where the step is 0."""
+    return duration_s if step_s == 0.0 else round(round(duration_s / step_s) * step_s, 6)
+
+
+def rounded_loop(request: SceneRequest, recipe: Recipe) -> str | None:
+    """Words for a loop that is a little longer or shorter than asked, or None."""
+    if request.duration_s is None or not recipe.loop or math.isclose(request.duration_s, recipe.duration_s):
+        return None
+    return f"the loop is {recipe.duration_s:g} s long, not {request.duration_s:g} s: whole frames of its engine"
 
 
 def unused_options(request: SceneRequest, recipe: Recipe, specs: Sequence[EngineSpec]) -> dict[str, tuple[str, ...]]:

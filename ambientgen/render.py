@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections import deque
@@ -25,7 +26,7 @@ from ambientgen.audio import encode, extend, filters, health, loop, loudness, mi
 from ambientgen.audio.clip import Clip
 from ambientgen.engines.base import Engine, Progress, Report, Take
 from ambientgen.errors import EngineError, GenerationCancelled, StorageError, UnhealthyTakeError
-from ambientgen.recipe import MAX_SEED, Layer, Recipe
+from ambientgen.recipe import MAX_SEED, Layer, Recipe, whole_steps_s
 from ambientgen.spec import EngineSpec
 
 SAMPLE_RATE_HZ = 48_000
@@ -115,8 +116,9 @@ def _without_candidates(layer: Layer) -> Layer:
 class TakeBook:
     """Which takes a recipe still needs, and what came of each. Not thread-safe: one caller at a time.
 
-    Every take is checked. A broken one is made again once with another seed; of several candidates the healthiest is
-    kept. The book's `recipe` then carries the seeds really used.
+    Every take is checked. A broken one is made again once with another seed. Of several healthy candidates the one that
+    fits its prompt best is kept, or the healthiest where the engine cannot judge that. The book's `recipe` then carries
+    the seeds really used.
     """
 
     def __init__(self, job_id: str, recipe: Recipe, specs: Mapping[str, EngineSpec]) -> None:
@@ -132,7 +134,7 @@ class TakeBook:
         self._layer_of: dict[str, int] = {}
         self._wanted = [num_candidates(layer) for layer in recipe.layers]
         self._retaken = [False] * len(recipe.layers)
-        self._best: list[tuple[float, Layer, Clip] | None] = [None] * len(recipe.layers)
+        self._best: list[tuple[tuple[float, float], Layer, Clip] | None] = [None] * len(recipe.layers)
 
     def first_takes(self) -> list[Take]:
         """Every take the recipe calls for."""
@@ -142,8 +144,13 @@ class TakeBook:
             for number in range(num_candidates(layer))
         ]
 
-    def accept(self, take_id: str, clip: Clip) -> list[Take]:
+    def accept(self, take_id: str, clip: Clip, match: float | None = None) -> list[Take]:
         """Take in a finished clip; the answer is what must be made besides.
+
+        Args:
+            take_id: the clip's take.
+            clip: what came of it.
+            match: how well it fits its prompt, if its engine says so.
 
         Raises:
             UnhealthyTakeError: if a layer has no healthy take, also after its retake.
@@ -153,9 +160,9 @@ class TakeBook:
         self._steps[take_id] = (num_steps, num_steps)
         report = health.check(clip)
         self._wanted[index] -= 1
-        best = self._best[index]
-        if report.ok and (best is None or report.score > best[0]):
-            self._best[index] = (report.score, take.layer, clip)
+        best, rank = self._best[index], (-math.inf if match is None else match, report.score)
+        if report.ok and (best is None or rank > best[0]):
+            self._best[index] = (rank, take.layer, clip)
         if self._wanted[index] or self._best[index] is not None:
             return []
         faults = ", ".join(report.faults)
@@ -212,7 +219,7 @@ class TakeBook:
             id=f"{self._job_id}.{len(self.takes)}",
             layer=layer,
             num_samples=round(_take_duration_s(self.recipe, spec) * spec.sample_rate_hz),
-            loop=self.recipe.loop and "loop" in spec.supports,
+            loop=_loops_itself(self.recipe, spec),
         )
         self.takes[take.id] = take
         self._layer_of[take.id] = index
@@ -322,8 +329,8 @@ def render(
         take = waiting.popleft()
         engine = engines[take.layer.engine]
         engine.load(report)
-        clip = run_one(engine, take, _scaled(book, take, report))
-        waiting.extend(book.accept(take.id, clip))
+        clip, match = run_one(engine, take, _scaled(book, take, report))
+        waiting.extend(book.accept(take.id, clip, match))
     used, clips = book.chosen()
     return finish(used, clips, specs, output, report, notes=book.notes, started_at_s=started_at_s)
 
@@ -332,8 +339,8 @@ def _scaled(book: TakeBook, take: Take, report: Report) -> Report:
     return lambda progress: report(book.scale(take.id, progress))
 
 
-def run_one(engine: Engine, take: Take, report: Report) -> Clip:
-    """Run one take in the calling thread.
+def run_one(engine: Engine, take: Take, report: Report) -> tuple[Clip, float | None]:
+    """Run one take in the calling thread; the answer is its clip, and how well that fits its prompt, if judged.
 
     Raises:
         GenerationCancelled: if `report` answered False.
@@ -345,7 +352,7 @@ def run_one(engine: Engine, take: Take, report: Report) -> Clip:
         raise feed.result
     if feed.result is None:
         raise GenerationCancelled
-    return feed.result
+    return feed.result, feed.match
 
 
 class _SingleFeed:
@@ -355,6 +362,7 @@ class _SingleFeed:
         self._waiting = [take]
         self._report = report
         self.result: Clip | EngineError | None = None
+        self.match: float | None = None
 
     def admit(self, _key: Hashable | None, _num_free: int) -> list[Take]:
         admitted, self._waiting = self._waiting, []
@@ -363,22 +371,31 @@ class _SingleFeed:
     def progress(self, _take_id: str, progress: Progress) -> bool:
         return self._report(progress)
 
-    def finish(self, _take_id: str, result: Clip | EngineError) -> None:
-        self.result = result
+    def finish(self, _take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+        self.result, self.match = result, match
 
 
 def _take_duration_s(recipe: Recipe, spec: EngineSpec) -> float:
     """A take is as long as the scene, as far as the engine sounds good; a loop made afterwards needs an overlap."""
     wanted_s = recipe.duration_s
-    if recipe.loop and "loop" not in spec.supports:
+    if recipe.loop and not _loops_itself(recipe, spec):
         wanted_s += min(_LOOP_OVERLAP_S, recipe.duration_s / 4)
     return min(wanted_s, spec.longest_good_s)
+
+
+def _loops_itself(recipe: Recipe, spec: EngineSpec) -> bool:
+    """True if the engine's takes join their own end to their beginning, at this length too."""
+    if not recipe.loop or "loop" not in spec.supports:
+        return False
+    return spec.loop_step_s == 0.0 or math.isclose(
+        recipe.duration_s, whole_steps_s(recipe.duration_s, spec.loop_step_s)
+    )
 
 
 def _stem(clip: Clip, layer: Layer, recipe: Recipe, spec: EngineSpec) -> Clip:
     """A layer's clip at the scene's rate, channels and exact length."""
     num_samples = round(recipe.duration_s * SAMPLE_RATE_HZ)
-    native_loop = recipe.loop and "loop" in spec.supports
+    native_loop = _loops_itself(recipe, spec)
     clip = resample.to_stereo(resample.resample(clip, SAMPLE_RATE_HZ, loop=native_loop))
     if clip.num_samples == num_samples and (native_loop or not recipe.loop):
         return clip

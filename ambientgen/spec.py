@@ -28,6 +28,7 @@ class EngineSpec:
         needs_gpu: True if it runs on the one GPU thread (also when that thread uses the CPU), False for the CPU pool.
         reads_any_text: True if any description works; False if it only makes what it knows.
         license: the license of the weights, in one line.
+        loop_step_s: a loop it makes itself is a whole number of these; 0: of any length.
     """
 
     name: str
@@ -42,3 +43,4 @@ class EngineSpec:
     needs_gpu: bool
     reads_any_text: bool
     license: str
+    loop_step_s: float = 0.0

@@ -20,8 +20,9 @@ IMPORT_NAMES = {"discord.py": "discord", "pillow": "PIL", "python-dotenv": "dote
 BELOW_RECIPE = {"errors", "spec", "scenes", "prompts"}
 BELOW_AUDIO = {"errors", "spec", "audio"}
 BELOW_SYNTH = {"errors", "audio", "synth", "engines"}  # of the engines only their interface, see below
-BELOW_ENGINES = BELOW_RECIPE | {"recipe", "audio", "synth", "models", "engines"}
-BELOW_RENDER = BELOW_ENGINES - {"models", "synth", "scenes", "prompts"}
+BELOW_DIFFUSION = {"errors", "audio", "timings"}
+BELOW_ENGINES = BELOW_RECIPE | {"recipe", "audio", "synth", "models", "engines", "diffusion", "timings"}
+BELOW_RENDER = BELOW_ENGINES - {"models", "synth", "scenes", "prompts", "diffusion"}
 MAY_IMPORT = {
     "errors": set(),
     "spec": {"errors"},
@@ -30,7 +31,9 @@ MAY_IMPORT = {
     "recipe": BELOW_RECIPE,
     "audio": BELOW_AUDIO,
     "synth": BELOW_SYNTH,
+    "timings": set(),
     "models": {"errors"},
+    "diffusion": BELOW_DIFFUSION,
     "engines": BELOW_ENGINES,
     "render": BELOW_RENDER,
     "executor": BELOW_RENDER | {"render"},

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from ambientgen.audio.clip import Clip, Samples
 from ambientgen.errors import EngineError
 from ambientgen.recipe import Layer
 from ambientgen.spec import EngineSpec
+from ambientgen.timings import Timing
 
 Stage = Literal["queued", "loading", "conditioning", "denoising", "rendering", "decoding", "finishing"]
 
@@ -64,8 +65,14 @@ class Feed(Protocol):
     def progress(self, take_id: str, progress: Progress) -> bool:
         """Report between any two pieces of work. False: drop this take, and only this one, without `finish`."""
 
-    def finish(self, take_id: str, result: Clip | EngineError) -> None:
-        """Hand over a take as soon as it is done."""
+    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+        """Hand over a take as soon as it is done.
+
+        Args:
+            take_id: which one.
+            result: what came of it.
+            match: how well the clip fits its prompt by the model's own judgment, higher is better; None: not judged.
+        """
 
 
 class Engine(Protocol):
@@ -97,6 +104,14 @@ class Engine(Protocol):
 
     def run(self, feed: Feed) -> None:
         """Serve the feed until `admit` has nothing left. A take's failure is finished as an `EngineError`."""
+
+
+@runtime_checkable
+class TimedEngine(Engine, Protocol):
+    """An engine that measures its stages while it serves."""
+
+    def timings(self) -> tuple[Timing, ...]:
+        """What each stage took so far, per shape and batch size. Any thread may ask."""
 
 
 class StreamingEngine(Engine, Protocol):

@@ -12,7 +12,7 @@ import discord
 
 from ambientgen.engines.base import Progress
 from ambientgen.prompts import OVERCOOKED_GUIDANCE_SCALE
-from ambientgen.recipe import Layer, unused_options
+from ambientgen.recipe import Layer, rounded_loop, unused_options
 from ambientgen.scenes import plan
 from ambientgen.spec import OPTION_WORDS, EngineSpec
 from bot.clips import StoredClip
@@ -161,6 +161,8 @@ def _notes(job: Job, specs: Mapping[str, EngineSpec], clip: StoredClip | None) -
         not_made = plan(job.request.description).not_made[:_MAX_WORDS_NAMED]
         if not_made:
             notes.append("not made: " + ", ".join(quoted(word, 40) for word in not_made))
+    if rounded := rounded_loop(job.request, job.recipe):
+        notes.append(rounded)
     notes += facts.get("notes", [])
     if facts.get("shrunk") or (clip is not None and clip.shrunk):
         notes.append(f"made smaller than asked ({job.file_format}) to fit what this channel can carry")

@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run model test check format lint types wire bench clean
+.PHONY: help run model doctor test check format lint types wire bench clean
 
 help:
 	@echo "make run     start the bot; without a token: a first sound, and how to connect Discord"
 	@echo "make model   install AudioLDM2's packages and fetch its weights (says sizes and license first)"
+	@echo "make doctor  check the installation, from the packages to Discord"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, tests, wire tests"
 	@echo "make bench   run the benchmarks"
@@ -23,6 +24,9 @@ model: $(VENV)/base.stamp
 	@echo "Packages: torch, diffusers and transformers, about 1 GB (5 GB where torch brings CUDA)"
 	@$(MAKE) --no-print-directory $(VENV)/model.stamp
 	@$(BIN)/python -m bot.model download
+
+doctor: $(VENV)/base.stamp
+	@$(BIN)/python -m ambientgen doctor
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m "not wire"

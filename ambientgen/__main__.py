@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from ambientgen import __version__, models
+from ambientgen import __version__, doctor, models
 from ambientgen.audio.encode import FORMATS
 from ambientgen.console import ProgressBar
 from ambientgen.engines.audioldm2 import DEFAULT_MODEL, AudioLDM2Engine
 from ambientgen.engines.base import Engine
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
-from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, unused_options
+from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, rounded_loop, unused_options
 from ambientgen.render import Output, Soundscape, render
 from ambientgen.scenes import clean_description, plan
 from ambientgen.spec import OPTION_WORDS, EngineSpec
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_make(commands.add_parser("make", help="make a soundscape from a description"))
     _add_models(commands.add_parser("models", help="fetch a model's weights, or say whether they are here"))
+    _add_doctor(commands.add_parser("doctor", help="check the installation, from the packages to Discord"))
     return parser
 
 
@@ -210,7 +211,8 @@ def _print_summary(
             print(f"not used by {name}: {', '.join(OPTION_WORDS.get(option, option) for option in unused)}")
         if not_made := _not_made(request, recipe, engines):
             print(f"not made      {', '.join(not_made)}")
-    for note in soundscape.notes:
+    rounded = None if request is None else rounded_loop(request, recipe)
+    for note in (*([rounded] if rounded else []), *soundscape.notes):
         print(f"note          {note}")
     print(
         f"made          {soundscape.duration_s:.2f} s in {took_s:.1f} s · {soundscape.integrated_lufs:.1f} LUFS · "
@@ -237,6 +239,19 @@ def _models(options: argparse.Namespace) -> int:
     complete = models.is_complete(options.model)
     print(f"{options.model}: {'complete' if complete else 'not here; `make model` fetches it'}")
     return 0 if complete else 1
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="hub id or folder (default: the bot's AMBIENT_MODEL)")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    marks = set()
+    for finding in doctor.examine(options.model):
+        print(finding, flush=True)  # at once: a model's sound takes a while
+        marks.add(finding.mark)
+    return 1 if "!!" in marks else 0
 
 
 if __name__ == "__main__":

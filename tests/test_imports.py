@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "render": BELOW_RENDER,
     "executor": BELOW_RENDER | {"render"},
     "console": {"engines", "errors"},
+    "doctor": {"errors", "models", "audio", "recipe", "render", "engines", "diffusion"},
     "__init__": {"errors", "recipe", "render", "spec"},
 }
 

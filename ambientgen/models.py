@@ -1,41 +1,60 @@
-"""Model weights on this machine: what they are, whether they are all here, and how to fetch them.
+"""Model weights on this machine: what they are, whether they are all here, and whether they are right.
 
-Only `download` touches the network. Everything else looks at files, imports nothing heavy, and works without the
-model's packages.
+Nothing here touches the network (`ambientgen/download.py` does), imports anything heavy, or needs the model's packages.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import importlib.util
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-from ambientgen.errors import AmbientError, ModelMissingError, StorageError
+from pathlib import Path
+from typing import Any, BinaryIO
 
 #: What the AudioLDM2 engine imports when it loads.
 PACKAGES = ("torch", "diffusers", "transformers", "huggingface_hub", "safetensors", "tokenizers", "sentencepiece")
 
+#: Takes what is being done ("checking" or "downloading"), bytes done and bytes in all.
+ByteReport = Callable[[str, int, int], None]
+
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (non-commercial)"
 _OWN_LICENSE = "see the model's own license"
-#: Bytes to fetch: four for each parameter (1,118 M in the base model; the others by their authors' figures).
-_DOWNLOAD_BYTES = {
-    "cvssp/audioldm2": 4_475_000_000,
-    "cvssp/audioldm2-music": 4_475_000_000,
-    "cvssp/audioldm2-large": 6_000_000_000,
-}
+#: Which of our engines loads which of diffusers' pipelines.
+_ENGINES = {"AudioLDM2Pipeline": "audioldm2", "StableAudioPipeline": "stable-audio"}
 #: Parts of a pipeline that have settings but no weights, by the end of their class name.
 _WITHOUT_WEIGHTS = ("Tokenizer", "TokenizerFast", "FeatureExtractor", "Scheduler")
-_TEXT_SUFFIXES = (".json", ".txt", ".model")
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PIECE_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    engine: str | None
+    download_bytes: int | None
+    license: str
+    gated: bool = False
+
+
+#: Bytes to fetch: four for each parameter. AudioLDM2's base model has 1,118 M, the others by their authors' figures;
+#: Stable Audio's transformer has 1,057 M, its text encoder 110 M, its autoencoder 156 M.
+_PUBLISHED = {
+    "cvssp/audioldm2": _Published("audioldm2", 4_475_000_000, _NON_COMMERCIAL),
+    "cvssp/audioldm2-large": _Published("audioldm2", 6_000_000_000, _NON_COMMERCIAL),
+    "cvssp/audioldm2-music": _Published("audioldm2", 4_475_000_000, _NON_COMMERCIAL),
+    "stabilityai/stable-audio-open-1.0": _Published(
+        "stable-audio",
+        5_290_000_000,
+        "Stability AI Community License (free below 1 M USD of revenue a year)",
+        gated=True,
+    ),
+}
+#: The models that AmbientGen knows by name.
+KNOWN = tuple(_PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +63,18 @@ class ModelFacts:
 
     Attributes:
         model: hub id, or the folder's name.
+        engine: the engine that loads it; None if nothing here tells.
         download_bytes: approximate size of the download; 0 for a local folder, None if only the hub knows.
         license: of the weights, in one line.
+        gated: the hub hands it only to those who accepted its license there.
         place: the folder that holds it, or will.
     """
 
     model: str
+    engine: str | None
     download_bytes: int | None
     license: str
+    gated: bool
     place: Path
 
 
@@ -61,12 +84,14 @@ def describe(model: str) -> ModelFacts:
     Args:
         model: hub id or local folder.
     """
-    local = _is_local(model)
+    published = _published(model)
     return ModelFacts(
         model=public_name(model),
-        download_bytes=0 if local else _DOWNLOAD_BYTES.get(model),
-        license=license_of(model),
-        place=Path(model).expanduser() if local else _cache_folder() / f"models--{model.replace('/', '--')}",
+        engine=published.engine or _engine(find(model)),
+        download_bytes=published.download_bytes,
+        license=published.license,
+        gated=published.gated,
+        place=_place(model),
     )
 
 
@@ -77,12 +102,42 @@ def public_name(model: str) -> str:
 
 def license_of(model: str) -> str:
     """The license of the weights, in one line."""
-    return _NON_COMMERCIAL if model.startswith("cvssp/") and not _is_local(model) else _OWN_LICENSE
+    return _published(model).license
 
 
-def missing_packages() -> tuple[str, ...]:
-    """The packages of `PACKAGES` that are not installed. Imports none of them."""
-    return tuple(name for name in PACKAGES if importlib.util.find_spec(name) is None)
+def missing_packages(extra: str = "audioldm2") -> tuple[str, ...]:
+    """The packages of an engine that are not installed. Imports none of them.
+
+    Args:
+        extra: the engine's extra of AmbientGen, "audioldm2" or "stable-audio".
+    """
+    packages = {"audioldm2": PACKAGES, "stable-audio": (*PACKAGES, "torchsde")}[extra]
+    return tuple(name for name in packages if importlib.util.find_spec(name) is None)
+
+
+def download_command(model: str) -> str:
+    """The command that fetches a hub model, and mends one that is incomplete or damaged."""
+    return f"python -m ambientgen models download --model {model}"
+
+
+def say_facts(facts: ModelFacts, say: Callable[[str], None]) -> None:
+    """Tell model, size, license, place, and how to get at a gated model, a line each."""
+    size = (
+        "unknown until the hub is asked" if facts.download_bytes is None else f"about {in_bytes(facts.download_bytes)}"
+    )
+    say(f"Model:    {facts.model}")
+    say(f"Download: {size if facts.download_bytes != 0 else 'none, a local folder'}")
+    say(f"License:  {facts.license}")
+    if facts.gated:
+        say(f"Gated:    accept the license at https://huggingface.co/{facts.model}, then log in with `hf auth login`")
+    say(f"Place:    {facts.place}")
+
+
+def in_bytes(num_bytes: int) -> str:
+    """A size in words: "4.5 GB", "312 MB", "7 kB"."""
+    if num_bytes >= 1e9:
+        return f"{num_bytes / 1e9:.1f} GB"
+    return f"{num_bytes / 1e6:.0f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
 
 
 def find(model: str) -> Path | None:
@@ -91,7 +146,7 @@ def find(model: str) -> Path | None:
     Args:
         model: hub id (looked up in the hub's cache on this machine) or local folder.
     """
-    place = describe(model).place
+    place = _place(model)
     if not _is_local(model):
         try:
             place = place / "snapshots" / (place / "refs" / "main").read_text(encoding="ascii").strip()
@@ -107,7 +162,7 @@ def is_complete(model: str) -> bool:
 
 
 def faults(folder: Path) -> tuple[str, ...]:
-    """What is missing or damaged in a pipeline's folder, as names inside it; empty if it can be loaded.
+    """What is missing or cut short in a pipeline's folder, as names inside it; empty if it can be loaded.
 
     Reads the lists of contents, not the weights themselves: a file cut short is found, a flipped bit is not.
     """
@@ -120,63 +175,88 @@ def faults(folder: Path) -> tuple[str, ...]:
     return tuple(found) if components else ("model_index.json",)
 
 
-def download(
-    model: str,
-    *,
-    say: Callable[[str], None],
-    endpoint: str | None = None,
-) -> Path:
-    """Fetch a model from the Hugging Face hub; size, license and place are told first.
+def in_short(faults: tuple[str, ...]) -> str:
+    """Faults in a few words: "unet/config.json and 3 more"."""
+    return faults[0] + (f" and {len(faults) - 1} more" if len(faults) > 1 else "")
 
-    What arrived is kept when it breaks off, and a second call goes on from there. A model that is here and whole is
-    not fetched again.
+
+def all_faults(folder: Path, report: ByteReport) -> tuple[str, ...]:
+    """Like `faults`, but reads every byte: a flipped bit is found too, wherever the right checksum is known.
+
+    The hub's cache keeps each file under its checksum. Of a local folder's files no checksum is known.
 
     Args:
-        model: hub id; a local folder is only checked.
-        say: takes one line for the operator.
-        endpoint: another address of the hub; None: the usual one.
-
-    Returns:
-        The folder with the model's files.
-
-    Raises:
-        ModelMissingError: if it could not be fetched or is incomplete, with the reason in words.
-        StorageError: if the disk is full or not writable.
+        folder: a pipeline's folder, as `find` gives it.
+        report: told of every megabyte read.
     """
-    facts = describe(model)
-    say_facts(facts, say)
-    folder = find(model)
-    if folder is not None and not faults(folder):
-        say("All of it is here already.")
-        return folder
-    if _is_local(model):
-        raise ModelMissingError(f"The folder of `{facts.model}` is missing or incomplete; put the model's files there.")
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise ModelMissingError("The model's packages are not installed: install AmbientGen's `audioldm2` extra first.")
-    try:
-        _fetch(model, facts, say, endpoint)
-    except AmbientError:
-        raise
-    except Exception as error:
-        raise _in_words(error, facts.model) from error
-    folder = find(model)
-    if folder is None or faults(folder):
-        raise ModelMissingError(f"The hub's files of `{facts.model}` are not a whole pipeline this bot can load.")
-    say("The model is complete.")
-    return folder
+    checksums = known_checksums(folder)
+    done_bytes, all_bytes = 0, sum(file.stat().st_size for file in checksums)
+    # The hub's cache links to its files; a link into nothing is a file that went missing.
+    wrong = [file for file in folder.rglob("*") if file.is_symlink() and not file.exists()]
+    for file, checksum in checksums.items():
+        digest = start_digest(checksum, file.stat().st_size)
+        try:
+            with file.open("rb") as stream:
+                for piece in pieces(stream):
+                    digest.update(piece)
+                    done_bytes += len(piece)
+                    report("checking", done_bytes, all_bytes)
+        except OSError:  # the disk cannot read it any more
+            wrong.append(file)
+            continue
+        if digest.hexdigest() != checksum:
+            wrong.append(file)
+    names = (file.relative_to(folder).as_posix() for file in sorted(wrong))
+    return tuple(dict.fromkeys((*faults(folder), *names)))
 
 
-def say_facts(facts: ModelFacts, say: Callable[[str], None]) -> None:
-    """Tell model, size, license and place, a line each."""
-    size = "unknown until the hub is asked" if facts.download_bytes is None else f"about {_gb(facts.download_bytes)}"
-    say(f"Model:    {facts.model}")
-    say(f"Download: {size if facts.download_bytes != 0 else 'none, a local folder'}")
-    say(f"License:  {facts.license}")
-    say(f"Place:    {facts.place}")
+def known_checksums(folder: Path) -> dict[Path, str]:
+    """The files of a model's folder in the hub's cache that the cache keeps under their checksum, and that checksum.
+
+    Found by identity, not by following links: where a user may not make symbolic links, they are hard links.
+    """
+    blobs = folder.parent.parent / "blobs"
+    names = {_identity(blob): blob.name for blob in blobs.glob("*") if is_checksum(blob.name) and blob.is_file()}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file: names[identity] for file in files if (identity := _identity(file)) in names}
+
+
+def is_checksum(name: str) -> bool:
+    """True for what `start_digest` takes, in hexadecimal."""
+    return _CHECKSUM.fullmatch(name) is not None
+
+
+def start_digest(checksum: str, num_bytes: int) -> Any:
+    """A digest, as of `hashlib`, whose result must be `checksum` when it has been given all of a file.
+
+    Args:
+        checksum: as the hub names it: SHA-256 of a large file, git's own object name of a small one.
+        num_bytes: the file's size, which is part of git's name.
+    """
+    if len(checksum) == 64:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % num_bytes, usedforsecurity=False)
+
+
+def pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """What is left of a file, a megabyte at a time."""
+    while piece := stream.read(_PIECE_BYTES):
+        yield piece
 
 
 def _is_local(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is None or Path(model).is_dir()
+
+
+def _published(model: str) -> _Published:
+    if _is_local(model):
+        return _Published(None, 0, _OWN_LICENSE)
+    unknown = _Published(None, None, _NON_COMMERCIAL if model.startswith("cvssp/") else _OWN_LICENSE)
+    return _PUBLISHED.get(model, unknown)
+
+
+def _place(model: str) -> Path:
+    return Path(model).expanduser() if _is_local(model) else _cache_folder() / f"models--{model.replace('/', '--')}"
 
 
 def _cache_folder() -> Path:
@@ -184,6 +264,20 @@ def _cache_folder() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     home = Path(os.environ.get("HF_HOME") or base)
     return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE") or home / "hub")).expanduser()
+
+
+def _engine(folder: Path | None) -> str | None:
+    if folder is None:
+        return None
+    try:
+        return _ENGINES.get(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 def _component_faults(folder: Path, name: str, kind: str) -> Iterator[str]:
@@ -228,85 +322,3 @@ def _is_whole(file: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return False
     return num_bytes == 8 + header_bytes + max(ends, default=0)
-
-
-def _fetch(model: str, facts: ModelFacts, say: Callable[[str], None], endpoint: str | None) -> None:
-    # Imported here because the base install has no hub library.
-    from huggingface_hub import HfApi, snapshot_download
-
-    # This request is not repeated when it fails, so that a machine without network learns it at once.
-    files: Iterable[Any] = HfApi(endpoint=endpoint).model_info(model, files_metadata=True).siblings or ()
-    sizes = {file.rfilename: int(file.size or 0) for file in files}
-    wanted = _needed(sizes)
-    if "model_index.json" not in wanted:
-        raise ModelMissingError(f"`{facts.model}` on the hub is not a diffusers pipeline, which this bot needs.")
-    _remove_damaged(model)
-    folder = find(model)
-    missing_bytes = sum(sizes[name] for name in wanted if folder is None or not (folder / name).exists())
-    facts.place.mkdir(parents=True, exist_ok=True)
-    free_bytes = shutil.disk_usage(facts.place).free
-    if missing_bytes > free_bytes:
-        raise StorageError(f"The model needs {_gb(missing_bytes)} of disk, but only {_gb(free_bytes)} are free.")
-    say(f"Fetching {len(wanted)} files, {_gb(missing_bytes)} ...")
-    snapshot_download(model, cache_dir=facts.place.parent, allow_patterns=wanted, endpoint=endpoint)
-
-
-def _needed(names: Iterable[str]) -> list[str]:
-    """The files the pipeline reads: each part's settings, and its weights once (safetensors before the old format)."""
-    paths = [PurePosixPath(name) for name in names]
-    parts = [path for path in paths if len(path.parts) == 2 and ".fp16." not in path.name]
-    in_safetensors = {path.parent for path in parts if path.suffix == ".safetensors"}
-    needed = [
-        path
-        for path in parts
-        if path.suffix in (*_TEXT_SUFFIXES, ".safetensors")
-        or (path.suffix == ".bin" and path.parent not in in_safetensors)
-    ]
-    return sorted(str(path) for path in [*needed, *(path for path in paths if str(path) == "model_index.json")])
-
-
-def _remove_damaged(model: str) -> None:
-    """Delete damaged files, in the cache's store too: the hub library would take them for finished."""
-    folder = find(model)
-    if folder is None:
-        return
-    for name in faults(folder):
-        file = folder / name
-        if file.is_file():
-            file.resolve().unlink(missing_ok=True)
-            file.unlink(missing_ok=True)
-
-
-def _in_words(error: BaseException, model: str) -> AmbientError:
-    """What stopped a download, in one sentence."""
-    chain = list(_causes(error))
-    numbers = {cause.errno for cause in chain if isinstance(cause, OSError)}
-    if numbers & set(_FULL):
-        return StorageError("The disk is full. Make room and run `make model` again: it goes on where it stopped.")
-    if numbers & set(_NOT_WRITABLE):
-        return StorageError("The folder for models is not writable by this user.")
-    if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in chain):
-        return ModelMissingError("The hub library is set to offline: unset HF_HUB_OFFLINE and run `make model` again.")
-    # A gated or hidden model answers 401 or 403; a name that does not exist, 404 (or 401 without an account).
-    status = next((s for c in chain if (s := getattr(getattr(c, "response", None), "status_code", None))), None)
-    if status in (401, 403):
-        return ModelMissingError(
-            f"The hub does not hand out `{model}`: check the name, accept the license on its page, log in with "
-            "`hf auth login`, and run `make model` again."
-        )
-    if status == 404:
-        return ModelMissingError(f"There is no model `{model}` on the hub: check the name.")
-    return ModelMissingError(
-        "The hub could not be reached or broke off: check this machine's connection and run `make model` again; "
-        "it goes on where it stopped."
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB"

@@ -6,16 +6,20 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from ambientgen import __version__, doctor, models
 from ambientgen.audio.encode import FORMATS
+from ambientgen.byte_bar import ByteBar
 from ambientgen.console import ProgressBar
+from ambientgen.download import download
 from ambientgen.engines.audioldm2 import DEFAULT_MODEL, AudioLDM2Engine
-from ambientgen.engines.base import Engine
+from ambientgen.engines.base import Engine, EngineWithWeights
 from ambientgen.engines.procedural import ProceduralEngine
+from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
 from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, rounded_loop, unused_options
 from ambientgen.render import Output, Soundscape, render
@@ -61,7 +65,7 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("scene", nargs="?", metavar="SCENE", help="the scene in your words")
     source.add_argument("--recipe", type=Path, metavar="FILE", help="render a stored recipe again")
-    parser.add_argument("--engine", help="procedural or audioldm2 (default: audioldm2 if it is installed)")
+    parser.add_argument("--engine", help="audioldm2, stable-audio or procedural (default: the first that is installed)")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds")
     parser.add_argument("--quality", choices=get_args(Quality), help="default: standard")
     parser.add_argument("--loop", action="store_true", help="the end joins the beginning")
@@ -71,7 +75,7 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="number of inference steps")
     parser.add_argument("--format", choices=tuple(FORMATS), help="default: by the ending of --out, else opus")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: ambient-SEED.ogg here")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"hub id or folder (default: {DEFAULT_MODEL})")
+    parser.add_argument("--model", help=f"hub id or folder (default: {DEFAULT_MODEL})")
     parser.add_argument("--json", action="store_true", help="print the facts and the recipe as JSON")
     parser.set_defaults(run=_make)
 
@@ -127,8 +131,13 @@ def _request(options: argparse.Namespace) -> SceneRequest:
     )
 
 
-def _engines(model: str) -> dict[str, Engine]:
-    engines: list[Engine] = [AudioLDM2Engine(model), ProceduralEngine()]
+def _engines(model: str | None) -> dict[str, Engine]:
+    """The preferred engine first; `model` is for whichever engine loads such weights."""
+    engines: list[Engine] = [AudioLDM2Engine(), StableAudioEngine(), ProceduralEngine()]
+    if model is not None and models.describe(model).engine == "stable-audio":
+        engines = [StableAudioEngine(model), AudioLDM2Engine(), ProceduralEngine()]
+    elif model is not None:
+        engines[0] = AudioLDM2Engine(model)
     return {engine.spec.name: engine for engine in engines}
 
 
@@ -139,9 +148,9 @@ def _available(engines: Mapping[str, Engine]) -> list[EngineSpec]:
 
 def _missing(engines: Mapping[str, Engine]) -> dict[str, str]:
     return {
-        name: "is not installed here: run `make model`."
+        name: f"is not installed here: see `python -m ambientgen doctor --model {engine.spec.model}`."
         for name, engine in engines.items()
-        if isinstance(engine, AudioLDM2Engine) and not engine.installed()
+        if isinstance(engine, EngineWithWeights) and not engine.installed()
     }
 
 
@@ -224,21 +233,62 @@ def _print_summary(
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("describe", "download", "check"))
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"hub id or folder (default: {DEFAULT_MODEL})")
+    parser.add_argument("action", choices=("list", "describe", "download", "check"))
+    parser.add_argument("--model", help=f"hub id or folder (default: {DEFAULT_MODEL})")
     parser.set_defaults(run=_models)
 
 
 def _models(options: argparse.Namespace) -> int:
-    if options.action == "describe":
-        models.say_facts(models.describe(options.model), print)
-        return 0
-    if options.action == "download":
-        models.download(options.model, say=print)
-        return 0
-    complete = models.is_complete(options.model)
-    print(f"{options.model}: {'complete' if complete else 'not here; `make model` fetches it'}")
-    return 0 if complete else 1
+    model = options.model or DEFAULT_MODEL
+    bar = ByteBar(sys.stderr)
+    try:
+        if options.action == "list":
+            _list_models(dict.fromkeys((*models.KNOWN, model)))
+        elif options.action == "describe":
+            models.say_facts(models.describe(model), print)
+        elif options.action == "download":
+            download(model, say=partial(print, flush=True), report=bar.show_bytes)
+        else:
+            return _check_model(model, bar)
+    finally:
+        bar.clear()
+    return 0
+
+
+def _list_models(names: Iterable[str]) -> None:
+    print(f"{'MODEL':<34} {'ENGINE':<13} {'SIZE':<8} STATE")
+    for name in names:
+        facts, folder = models.describe(name), models.find(name)
+        faults = () if folder is None else models.faults(folder)
+        files = () if folder is None else folder.rglob("*")
+        num_bytes = facts.download_bytes or sum(file.stat().st_size for file in files if file.is_file())
+        state = "not here" if folder is None else "incomplete" if faults else "complete"
+        size = models.in_bytes(num_bytes) if num_bytes else "?"
+        print(f"{facts.model:<34} {facts.engine or '?':<13} {size:<8} {state}")
+        print(f"    license  {facts.license}{'; gated' if facts.gated else ''}\n    place    {facts.place}")
+        if faults:
+            print(f"    missing  {models.in_short(faults)}")
+        if folder is None or faults:
+            print(f"    {'get it ' if folder is None else 'mend it'}  {_cure(name, facts)}")
+
+
+def _check_model(model: str, bar: ByteBar) -> int:
+    facts, folder = models.describe(model), models.find(model)
+    faults = () if folder is None else models.all_faults(folder, bar.show_bytes)
+    if folder is None:
+        print(f"{facts.model} is not on this machine. To get it: {_cure(model, facts)}")
+    elif faults:
+        print(f"{facts.model} is incomplete or damaged:", *(f"  {fault}" for fault in faults), sep="\n")
+        print(f"To mend it: {_cure(model, facts)}")
+    elif num_files := len(models.known_checksums(folder)):
+        print(f"{facts.model} is complete; the checksums of {num_files} files are right.")
+    else:
+        print(f"{facts.model} is complete; no checksums are known of its files, so only their lengths were compared.")
+    return 0 if folder is not None and not faults else 1
+
+
+def _cure(model: str, facts: models.ModelFacts) -> str:
+    return models.download_command(model) if facts.download_bytes != 0 else "put the model's files into that folder"
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:

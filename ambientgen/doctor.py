@@ -29,6 +29,7 @@ from ambientgen.diffusion.devices import choose_device, choose_dtype, import_tor
 from ambientgen.engines.audioldm2 import DEFAULT_MODEL, AudioLDM2Engine
 from ambientgen.engines.base import Engine
 from ambientgen.engines.procedural import ProceduralEngine
+from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, EngineError, ModelMissingError
 from ambientgen.recipe import MIN_STEPS, SceneRequest, resolve
 from ambientgen.render import SAMPLE_RATE_HZ, Output, render
@@ -38,7 +39,6 @@ Mark = Literal["ok", "--", "!!"]
 
 ENTRY_POINT_GROUP = "ambientgen.checks"
 _DISTRIBUTION = "ambientgen"
-_MODEL_EXTRA = "audioldm2"
 _SCENE = "gentle rain"
 _NO_LIMIT_BYTES = 2**40
 _MEMINFO = Path("/proc/meminfo")
@@ -103,16 +103,18 @@ def examine(model: str | None = None) -> Findings[None]:
 
 
 def engine_checks(model: str, device: str | None = None, dtype: str | None = None) -> Findings[None]:
-    """Look at the AudioLDM2 engine as it would run with these settings; they mean what they mean to the engine.
+    """Look at a model's engine as it would run with these settings; they mean what they mean to the engine.
 
     What is not installed at all is no fault: the procedural engine does without it.
     """
-    installed = yield from guarded("model packages", _model_packages())
+    kind = StableAudioEngine if models.describe(model).engine == "stable-audio" else AudioLDM2Engine
+    engine = kind(model, device, dtype)
+    installed = yield from guarded("model packages", _model_packages(engine.spec.name))
     chosen = (yield from guarded("device", _device(device, dtype))) if installed else None
     enough = (yield from guarded("memory", _memory(model, *chosen))) if chosen else False
     complete = yield from guarded("model", _model(model, wanted=bool(installed)))
     if enough and complete:
-        yield from guarded(_MODEL_EXTRA, _sound(AudioLDM2Engine(model, device, dtype)))
+        yield from guarded(engine.spec.name, _sound(engine))
 
 
 def guarded(name: str, check: Findings[T]) -> Findings[T | None]:
@@ -162,17 +164,18 @@ def _packages() -> Findings[None]:
     yield Finding("ok", "packages", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
-def _model_packages() -> Findings[bool]:
-    """Returns True if all are installed."""
-    versions = _versions(_MODEL_EXTRA)
+def _model_packages(extra: str) -> Findings[bool]:
+    """Returns True if all of an engine's extra are installed."""
+    versions = _versions(extra)
     missing = [name for name, version in versions.items() if version is None]
+    by_pip = _install(f'-e ".[{extra}]"')
+    how = "`make model` installs them." if extra == "audioldm2" else by_pip
     if len(missing) == len(versions):
-        yield Finding("--", "model packages", "not installed; `make model` installs them, if you want AudioLDM2.")
+        yield Finding("--", "model packages", f"not installed. If you want {extra}: {how}")
     elif missing:
         # By pip: for make the packages are installed once and for all.
         there = sorted(set(versions) - set(missing))
-        cure = _install(f'-e ".[{_MODEL_EXTRA}]"')
-        yield Finding("!!", "model packages", f"{', '.join(missing)} missing beside {', '.join(there)}: {cure}")
+        yield Finding("!!", "model packages", f"{', '.join(missing)} missing beside {', '.join(there)}: {by_pip}")
     else:
         words = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield Finding("ok", "model packages", words)

@@ -7,16 +7,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import discord
 
 from ambientgen import __version__
 from ambientgen.engines.audioldm2 import AudioLDM2Engine
-from ambientgen.engines.base import Engine
+from ambientgen.engines.base import Engine, EngineWithWeights
 from ambientgen.engines.procedural import ProceduralEngine
-from ambientgen.errors import AmbientError
+from ambientgen.engines.stable_audio import StableAudioEngine
+from ambientgen.errors import AmbientError, EngineError
 from ambientgen.executor import Executor
 from bot import welcome
 from bot.client import AmbientClient, invite_url
@@ -47,7 +48,9 @@ def main() -> int:
             return 0
         _set_up_logs(settings.log_level)
         with DataFolderLock(settings.data_dir):
-            asyncio.run(_serve(settings))
+            engines = _engines(settings)
+            _import_packages(engines)
+            asyncio.run(_serve(settings, engines))
     except (SettingsError, DataFolderError, AlreadyRunningError, StoreError, AmbientError) as error:
         print(f"AmbientGen cannot start: {error}", file=sys.stderr)
         return 1
@@ -70,13 +73,13 @@ def main() -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, engines: Sequence[Engine]) -> None:
     stop = asyncio.Event()
     _on_signal(asyncio.get_running_loop(), stop.set)
     clips = Clips(settings.data_dir / "clips", settings.max_clips_mib * 2**20)
     clips.prepare()
     async with Store.open(settings.data_dir / "ambient.db") as store, AmbientClient() as client:
-        executor = Executor(_engines(settings))
+        executor = Executor(engines)
         delivery = Delivery(client=client, store=store, clips=clips, specs=executor.specs)
         queue = JobQueue(
             store=store,
@@ -121,9 +124,30 @@ def _engines(settings: Settings) -> list[Engine]:
     """The preferred engine first."""
     engines: list[Engine] = []
     if settings.model is not None:
-        engines.append(AudioLDM2Engine(settings.model, settings.device, settings.dtype))
+        engines.append(
+            AudioLDM2Engine(
+                settings.model,
+                settings.device,
+                settings.dtype,
+                plain=settings.diffusion_loop == "diffusers",
+                cache_dir=settings.data_dir / "compiled",
+            )
+        )
+    if settings.stable_audio_model is not None:
+        engines.append(StableAudioEngine(settings.stable_audio_model, settings.device, settings.dtype))
     engines.append(ProceduralEngine())
     return engines
+
+
+def _import_packages(engines: Sequence[Engine]) -> None:
+    """Before the event loop runs: torch, imported in a thread beside it, stops it for a quarter of a second."""
+    for engine in engines:
+        if isinstance(engine, EngineWithWeights) and engine.installed():
+            log.info("importing the packages of %s ...", engine.spec.name)
+            try:
+                engine.import_packages()
+            except EngineError:
+                log.exception("the packages of %s are broken", engine.spec.name)
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

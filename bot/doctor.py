@@ -37,17 +37,17 @@ def checks(model: str | None) -> Findings[None]:
     """Everything the bot needs; the engine is looked at as the settings set it up.
 
     Args:
-        model: the model to look at in place of the settings' one.
+        model: the model to look at in place of those of the settings.
     """
     settings = yield from guarded("settings", _settings())
     if settings is None:
         yield from engine_checks(model or DEFAULT_MODEL)
         return
-    wanted = model or settings.model
-    if wanted is None:
+    if model is None and settings.model is None:
         yield Finding("--", "model", "switched off by AMBIENT_MODEL=none")
-    else:
-        yield from engine_checks(wanted, settings.device, settings.dtype)
+    for wanted in (model,) if model else (settings.model, settings.stable_audio_model):
+        if wanted is not None:
+            yield from engine_checks(wanted, settings.device, settings.dtype)
     yield from guarded("data folder", _data_folder(settings.data_dir.absolute(), settings.max_clips_mib * 2**20))
     yield from guarded("bot", _running(settings.data_dir))
     yield from guarded("database", _database(settings.data_dir / _DATABASE_NAME))

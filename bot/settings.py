@@ -78,8 +78,10 @@ class Settings:
     discord_token: Secret | None
     data_dir: Path
     model: str | None
+    stable_audio_model: str | None
     device: str | None
     dtype: str | None
+    diffusion_loop: str
     target_lufs: float
     max_duration_s: float
     max_pending_per_user: int
@@ -203,6 +205,13 @@ def _dtype(text: str) -> str | None:
     return None if lowered == "auto" else lowered
 
 
+def _diffusion_loop(text: str) -> str:
+    lowered = text.lower()
+    if lowered not in ("own", "diffusers"):
+        raise ValueError
+    return lowered
+
+
 def _log_level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ValueError
@@ -251,6 +260,13 @@ SETTINGS = (
         "The AudioLDM2 weights: a Hugging Face id or a local folder; none switches the model off.",
     ),
     Setting(
+        "AMBIENT_STABLE_AUDIO_MODEL",
+        "none",
+        _model,
+        "a model's hub id, a local folder, or none",
+        "The Stable Audio Open weights, a second engine: stabilityai/stable-audio-open-1.0, a local folder, or none.",
+    ),
+    Setting(
         "AMBIENT_DEVICE",
         "auto",
         _device,
@@ -263,6 +279,13 @@ SETTINGS = (
         _dtype,
         "auto, float32, float16 or bfloat16",
         "The model's number format: auto, float32, float16 or bfloat16.",
+    ),
+    Setting(
+        "AMBIENT_DIFFUSION_LOOP",
+        "own",
+        _diffusion_loop,
+        "own or diffusers",
+        "How AudioLDM2 runs: own (batches, loops, long clips) or diffusers (its plain call, slower; to compare).",
     ),
     Setting(
         "AMBIENT_TARGET_LUFS",

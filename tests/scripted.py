@@ -56,6 +56,7 @@ class ScriptedEngine:
         self.stepped = threading.Event()
         self.seeds: list[int] = []
         self.results: list[Clip | EngineError | Callable[[Take], Clip]] = []
+        self.matches: list[float] = []
         self.threads: set[str] = set()
         self.num_loads = 0
         self.num_steps = num_steps
@@ -97,7 +98,8 @@ class ScriptedEngine:
             if self._steps(take, feed):
                 result = self.results.pop(0) if self.results else noise
                 self.seeds.append(take.layer.seed)
-                feed.finish(take.id, result(take) if callable(result) else result)
+                match = self.matches.pop(0) if self.matches else None
+                feed.finish(take.id, result(take) if callable(result) else result, match)
 
     def _steps(self, take: Take, feed: Feed) -> bool:
         for step in range(self.num_steps):

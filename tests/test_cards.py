@@ -284,6 +284,14 @@ def test_a_loop_is_explained() -> None:
     assert "though the join may be heard" in field_of(heard, "Good to know")
 
 
+def test_a_rounded_loop_is_told() -> None:
+    """A model's loop is whole frames long; the card says so where that is not what was asked."""
+    told = cards.result(a_job(loop=True, duration_s=19.99), SPECS, CLIP)
+    assert "the loop is 20 s long, not 19.99 s" in field_of(told, "Good to know")
+    for job in (a_job(loop=True, duration_s=20.0), a_job(duration_s=19.99), a_job(loop=True)):
+        assert "long, not" not in field_of(cards.result(job, SPECS, CLIP), "Good to know")
+
+
 def test_a_smaller_file_than_asked_is_said() -> None:
     """Whether it was shrunk when it was made or for this message."""
     for embed in (

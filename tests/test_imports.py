@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "render": BELOW_RENDER,
     "executor": BELOW_RENDER | {"render"},
     "console": {"engines", "errors"},
+    "download": {"errors", "models"},
+    "byte_bar": {"console", "models"},
     "doctor": {"errors", "models", "audio", "recipe", "render", "engines", "diffusion"},
     "__init__": {"errors", "recipe", "render", "spec"},
 }

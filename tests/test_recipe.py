@@ -16,7 +16,7 @@ from ambientgen.errors import (
     UnknownEngineError,
     UnknownSceneError,
 )
-from ambientgen.recipe import MAX_SEED, Layer, Recipe, SceneRequest, resolve, unused_options
+from ambientgen.recipe import MAX_SEED, Layer, Recipe, SceneRequest, resolve, rounded_loop, unused_options
 from ambientgen.spec import ENGINE_OPTIONS, EngineSpec
 
 
@@ -87,6 +87,25 @@ def test_explicit_values_win() -> None:
     )
     (layer,) = resolve(request, BOTH).layers
     assert (layer.negative_prompt, layer.guidance_scale, layer.num_inference_steps) == ("", 14.0, 33)
+
+
+@pytest.mark.parametrize("asked_s", [1.0, 4.0, 7.03, 9.999, 10.24])
+def test_a_loop_is_whole_frames_of_its_engine(asked_s: float) -> None:
+    """A model's loop cannot be cut, so its length is rounded where it is decided, and the person is told."""
+    model = dataclasses.replace(MODEL, supports=MODEL.supports | {"loop"}, loop_step_s=0.04)
+    request = SceneRequest(description="gentle rain", duration_s=asked_s, loop=True)
+    recipe = resolve(request, [model])
+    assert recipe.duration_s == pytest.approx(round(recipe.duration_s / 0.04) * 0.04, abs=1e-9)
+    assert abs(recipe.duration_s - asked_s) <= 0.02 + 1e-9
+    exact = recipe.duration_s == asked_s
+    assert (
+        rounded_loop(request, recipe) is None
+        if exact
+        else f"not {asked_s:g} s" in (rounded_loop(request, recipe) or "")
+    )
+    not_a_loop = dataclasses.replace(request, loop=False)
+    assert resolve(not_a_loop, [model]).duration_s == asked_s
+    assert resolve(request, [PROCEDURAL]).duration_s == asked_s
 
 
 def test_a_missing_seed_is_chosen_and_recorded() -> None:

@@ -288,6 +288,38 @@ def test_the_healthiest_of_three_is_kept(tmp_path: Path) -> None:
     assert soundscape.notes == ()
 
 
+def test_of_healthy_takes_the_best_match_is_kept(tmp_path: Path) -> None:
+    """Where the engine says how well a take fits its prompt, that decides among the healthy ones."""
+    engine = ScriptedEngine()
+    engine.results = [noise, noise, silence]
+    engine.matches = [0.1, 0.3, 0.9]
+    recipe = resolve(SceneRequest(description="rain", seed=1, quality="high"), [engine.spec])
+    soundscape = render(recipe, {"audioldm2": engine}, an_output(tmp_path))
+    assert soundscape.recipe.seed == engine.seeds[1]
+
+
+@pytest.mark.parametrize(("duration_s", "native"), [(2.0, True), (2.01, False), (3.96, True)])
+def test_an_engine_loops_itself_where_the_length_is_whole_frames(
+    tmp_path: Path, duration_s: float, native: bool
+) -> None:
+    """A recipe of another length, say an old one, still becomes a loop: by a crossfade, from a longer take."""
+    takes: list[Take] = []
+
+    def kept(take: Take) -> Clip:
+        takes.append(take)
+        return noise(take)
+
+    engine = ScriptedEngine()
+    engine.spec = dataclasses.replace(engine.spec, supports=engine.spec.supports | {"loop"}, loop_step_s=0.04)
+    engine.results = [kept]
+    recipe = resolve(SceneRequest(description="rain", seed=1, duration_s=2.0, loop=True), [engine.spec])
+    recipe = dataclasses.replace(recipe, duration_s=duration_s)
+    soundscape = render(recipe, {"audioldm2": engine}, an_output(tmp_path))
+    assert takes[0].loop == native
+    assert (takes[0].num_samples == round(duration_s * 48_000)) == native
+    assert soundscape.duration_s == pytest.approx(duration_s, abs=1e-4)
+
+
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_scene_longer_than_the_engine_is_good_at_is_extended(tmp_path: Path, loop: bool) -> None:
     """One take of the engine's best length becomes the exact length asked, and joins its beginning as a loop."""

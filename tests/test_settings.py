@@ -52,8 +52,10 @@ def test_nothing_given() -> None:
         discord_token=None,
         data_dir=Path("data"),
         model="cvssp/audioldm2",
+        stable_audio_model=None,
         device=None,
         dtype=None,
+        diffusion_loop="own",
         target_lufs=-20.0,
         max_duration_s=120.0,
         max_pending_per_user=3,
@@ -69,7 +71,8 @@ def test_everything_given(tmp_path: Path) -> None:
         "DISCORD_TOKEN= abc.def \nAMBIENT_DATA_DIR='/srv/my sounds'\nAMBIENT_MODEL=None\nAMBIENT_DEVICE=cuda:1\n"
         "AMBIENT_DTYPE=Float16\nAMBIENT_TARGET_LUFS=-16.5\nAMBIENT_MAX_DURATION_S=30 # seconds\n"
         "AMBIENT_MAX_PENDING_PER_USER=50\nAMBIENT_MAX_PENDING=1000\nexport AMBIENT_MAX_CLIPS_MIB=50\n"
-        "AMBIENT_LOG_LEVEL=debug\n"
+        "AMBIENT_LOG_LEVEL=debug\nAMBIENT_STABLE_AUDIO_MODEL=stabilityai/stable-audio-open-1.0\n"
+        "AMBIENT_DIFFUSION_LOOP=Diffusers\n"
     )
     loaded = load_file(tmp_path, text)
     assert loaded.discord_token is not None
@@ -78,8 +81,10 @@ def test_everything_given(tmp_path: Path) -> None:
         discord_token=None,
         data_dir=Path("/srv/my sounds"),
         model=None,
+        stable_audio_model="stabilityai/stable-audio-open-1.0",
         device="cuda:1",
         dtype="float16",
+        diffusion_loop="diffusers",
         target_lufs=-16.5,
         max_duration_s=30.0,
         max_pending_per_user=50,
@@ -127,6 +132,7 @@ def test_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("AMBIENT_MODEL", ["a\nb"]),
         ("AMBIENT_DEVICE", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"]),
         ("AMBIENT_DTYPE", ["float64", "fp16"]),
+        ("AMBIENT_DIFFUSION_LOOP", ["plain", "true"]),
         ("AMBIENT_TARGET_LUFS", ["-41", "-9.9", "20", "nan", "-inf", "-2_0", "-20,5", "1e1", "loud"]),
         ("AMBIENT_MAX_DURATION_S", ["1.9", "120.1", "-30", "30s", "0x10"]),
         ("AMBIENT_MAX_PENDING_PER_USER", ["0", "51", "2.0", "three", "٣"]),

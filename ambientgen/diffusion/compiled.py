@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ambientgen.diffusion.devices import is_out_of_memory
 from ambientgen.diffusion.sampling import Rows
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class CompiledUNet:
         self._compiled = None if backend is None else self._compile(unet, backend)
         self._ready: set[int] = set()
         self._graphs: dict[tuple[object, ...], _Graph] | None = {} if graphs else None
+        self._graph_pool: Any = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -98,14 +100,22 @@ class CompiledUNet:
         try:
             graph = self._graphs.get(key)
             if graph is None:
-                graph = self._graphs[key] = _Graph(function, padded)
+                graph = self._graphs[key] = _Graph(function, padded, self._pool())
             return graph(padded)[: len(rows)]
         except RuntimeError as error:
-            if type(error).__name__ == "OutOfMemoryError":
+            if is_out_of_memory(error):
                 raise
             log.warning("CUDA graphs do not work here, so the UNet runs without them", exc_info=error)
             self._graphs = None
             return function(rows)
+
+    def _pool(self) -> Any:
+        """One memory for all recordings: they never run at the same time, and each one's answer is copied at once."""
+        if self._graph_pool is None:
+            import torch
+
+            self._graph_pool = torch.cuda.graph_pool_handle()
+        return self._graph_pool
 
     def _compile(self, unet: Any, backend: str) -> Callable[[Rows], Any]:
         import torch
@@ -159,7 +169,7 @@ class CompiledUNet:
 class _Graph:
     """One shape's kernel launches, recorded once and replayed."""
 
-    def __init__(self, function: Callable[[Rows], Any], rows: Rows) -> None:
+    def __init__(self, function: Callable[[Rows], Any], rows: Rows, pool: Any) -> None:
         import torch
 
         self._inputs = Rows(*(tensor.clone() for tensor in _tensors(rows)))
@@ -171,7 +181,7 @@ class _Graph:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Another thread may be compiling, which this recording must not forbid it.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._answer = function(self._inputs)
 
     def __call__(self, rows: Rows) -> Any:

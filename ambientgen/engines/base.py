@@ -107,6 +107,21 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class EngineWithWeights(Engine, Protocol):
+    """An engine that may be there without being installed."""
+
+    def installed(self) -> bool:
+        """True if packages and complete weights are on this machine. Looks only: no import, no network."""
+
+    def import_packages(self) -> None:
+        """Import what `load` needs. Done in a thread beside a running event loop, it would stop that for too long.
+
+        Raises:
+            EngineError: if a package is missing or broken.
+        """
+
+
+@runtime_checkable
 class TimedEngine(Engine, Protocol):
     """An engine that measures its stages while it serves."""
 

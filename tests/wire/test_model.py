@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from ambientgen.audio.clip import Clip
+from ambientgen.audio.loop import measure_seam
 from wire.world import Place, World, decode, description, fields, job_id, names, refusal
 
 pytestmark = pytest.mark.wire
@@ -62,6 +64,15 @@ def test_options_of_the_model(world: World, place: Place) -> None:
     assert "guidance 12 · 20 steps" in fields(message)["The model reads"]
     assert "overcooked" in fields(message)["Good to know"]
     assert "not used" not in fields(message)["Good to know"]
+
+
+def test_a_loop_of_the_model(world: World, place: Place) -> None:
+    """The model's own loop is as long as asked, and the file joins itself."""
+    _wait_for_model(world)
+    message = world.make(place.ann, place.channel, scene="rain", loop=True, duration=7, steps=10, format="flac")
+    samples, rate = decode(world, message)
+    assert len(samples) == 7 * rate
+    assert measure_seam(Clip(samples.T.astype("float32"), rate)).clean
 
 
 def test_the_model_repeats_a_seed(world: World, place: Place) -> None:

@@ -104,15 +104,17 @@ def load_checkpoint(folder: Path, device: Any, dtype: Any, step: Callable[[int],
         folder, subfolder="language_model", dtype=dtype, local_files_only=True
     )
     step(1)
+    # Half precision has too few digits for a waveform (8 bits are 50 dB), and the decoders are a small part of the
+    # work.
+    full = import_torch().float32
     pipeline = diffusers.AudioLDM2Pipeline.from_pretrained(
-        folder, language_model=language_model, dtype=dtype, local_files_only=True
+        folder,
+        language_model=language_model,
+        dtype={"default": dtype, "vae": full, "vocoder": full},
+        local_files_only=True,
     )
     step(2)
     pipeline.set_progress_bar_config(disable=True)
-    # Half precision has too few digits for a waveform (8 bits are 50 dB), and the decoders are a small part of the
-    # work.
-    pipeline.vae.to(dtype=import_torch().float32)
-    pipeline.vocoder.to(dtype=import_torch().float32)
     vocoder = pipeline.vocoder.config
     shape = (vocoder.sampling_rate, math.prod(vocoder.upsample_rates), pipeline.vae_scale_factor)
     if shape != (MODEL_RATE_HZ, SAMPLES_PER_FRAME, FRAMES_PER_LATENT):

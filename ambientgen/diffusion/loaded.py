@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ambientgen.audio.clip import Clip
+from ambientgen.diffusion import ranking
 from ambientgen.diffusion.checkpoint import Checkpoint
 from ambientgen.diffusion.compiled import CompiledUNet, plain_unet
 from ambientgen.diffusion.conditioning import Conditioner, Conditioning
@@ -91,14 +93,15 @@ class LoadedModel:
         """
         return self._new_sampling(settings, plan, self._encode(settings, check))
 
-    def advance(self, takes: Sequence[Sampling], between: Callable[[], None]) -> None:
-        """One pass of takes whose windows are equally long; see `Denoiser.advance`."""
+    def predict(self, takes: Sequence[Sampling], between: Callable[[], None]) -> tuple[Any, ...]:
+        """The UNet's answers for takes whose windows are equally long; see `Denoiser.predict`."""
         num_windows, window_frames = sum(take.plan.num_windows for take in takes), takes[0].plan.window_frames
         with self.timings.measure(
             "denoising", num_windows=num_windows, window_frames=window_frames, batch_size=len(takes)
         ):
-            self._with_room(lambda: self._denoiser.advance(takes, between))
+            answers: tuple[Any, ...] = self._with_room(lambda: self._denoiser.predict(takes, between))
             self._wait_for_previous_pass()
+        return answers
 
     def begin_again_in_full_precision(
         self, settings: Settings, plan: WindowPlan, tell: Callable[[int], None]
@@ -110,17 +113,22 @@ class LoadedModel:
             plan: how it is covered.
             tell: told the number of finished steps; may raise to give up.
         """
-        torch = import_torch()
-        with self.checkpoint.text_models_in_full_precision():
-            conditioner = Conditioner(self.checkpoint.pipeline, self.checkpoint.device, cache_bytes=0)
-            conditioning = conditioner.encode(settings.prompt, settings.guided_by, lambda: tell(0))
-        sampling = self._new_sampling(settings, plan, conditioning)
-        # A copy: recorded graphs point at the weights where they are.
-        unet = copy.deepcopy(self.checkpoint.pipeline.unet).to(torch.float32)
-        denoiser = Denoiser(plain_unet(unet), max_rows=self._denoiser.max_rows)
-        while not sampling.done:
-            tell(sampling.step)
-            denoiser.advance([sampling])
+
+        def sample() -> Sampling:
+            with self.checkpoint.text_models_in_full_precision():
+                conditioner = Conditioner(self.checkpoint.pipeline, self.checkpoint.device, cache_bytes=0)
+                conditioning = conditioner.encode(settings.prompt, settings.guided_by, lambda: tell(0))
+            sampling = self._new_sampling(settings, plan, conditioning)
+            # A copy: recorded graphs point at the weights where they are.
+            unet = copy.deepcopy(self.checkpoint.pipeline.unet).to(import_torch().float32)
+            denoiser = Denoiser(plain_unet(unet), max_rows=self._denoiser.max_rows)
+            while not sampling.done:
+                tell(sampling.step)
+                (answer,) = denoiser.predict([sampling], lambda: tell(sampling.step))
+                sampling.advance(answer)
+            return sampling
+
+        sampling: Sampling = self._with_room(sample)
         return sampling
 
     def decode(self, sampling: Sampling, num_frames: int, check: Callable[[int], None]) -> Any:
@@ -128,6 +136,12 @@ class LoadedModel:
         plan = sampling.plan
         with self.timings.measure("decoding", num_windows=plan.num_windows, window_frames=plan.window_frames):
             return self._with_room(lambda: self._decoder.decode(sampling.latents, plan, num_frames, check)).numpy()
+
+    def match(self, clip: Clip, prompt: str, check: Callable[[], None]) -> float:
+        """How well a clip fits a prompt; see `ranking.similarity`."""
+        pipeline = self.checkpoint.pipeline
+        match: float = self._with_room(lambda: ranking.similarity(pipeline, clip, prompt, check))
+        return match
 
     def close(self) -> None:
         """Stop what goes on in the background."""

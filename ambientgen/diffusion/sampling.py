@@ -149,8 +149,8 @@ class Denoiser:
         self._most_rows = self.max_rows = max_rows
         self._num_until_retry = 0
 
-    def advance(self, takes: Sequence[Sampling], between: Callable[[], None] = lambda: None) -> None:
-        """One pass for each of the takes. Nothing has changed if it raises.
+    def predict(self, takes: Sequence[Sampling], between: Callable[[], None] = lambda: None) -> tuple[Any, ...]:
+        """The UNet's answer for each of the takes. Changes none of them, so it may be asked again.
 
         Args:
             takes: with windows of the same length.
@@ -159,9 +159,8 @@ class Denoiser:
         Raises:
             Exception: the device's out-of-memory error, if not even one row fits.
         """
-        predictions = self._predict(self.rows(takes), between)
-        for take, answer in zip(takes, predictions.split([take.num_rows for take in takes]), strict=True):
-            take.advance(answer)
+        answers = self._predict(self.rows(takes), between)
+        return tuple(answers.split([take.num_rows for take in takes]))
 
     def rows(self, takes: Sequence[Sampling]) -> Rows:
         """What the next pass of the takes puts into the UNet."""

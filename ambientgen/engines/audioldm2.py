@@ -17,7 +17,7 @@ import numpy as np
 from ambientgen import models
 from ambientgen.audio.clip import Clip
 from ambientgen.audio.resample import resample, to_stereo
-from ambientgen.diffusion import plain, ranking
+from ambientgen.diffusion import plain
 from ambientgen.diffusion.checkpoint import MODEL_RATE_HZ, NUM_LOADING_STEPS, load_checkpoint
 from ambientgen.diffusion.decoding import SAMPLES_PER_LATENT
 from ambientgen.diffusion.devices import (
@@ -262,7 +262,7 @@ class AudioLDM2Engine:
                 alone.tell("denoising", alone.sampling.step, alone.settings.num_inference_steps)
 
         try:
-            loaded.advance([work.sampling for work in group], between)
+            answers = loaded.predict([work.sampling for work in group], between)
         except Exception as error:
             if alone is None:
                 # One of them may have spoiled it for the others.
@@ -274,7 +274,13 @@ class AudioLDM2Engine:
             if not isinstance(error, _DroppedError):
                 feed.finish(alone.take.id, self._failure(error))
             return
-        for work in group:
+        for work, answer in zip(group, answers, strict=True):
+            try:
+                work.sampling.advance(answer)
+            except Exception as error:  # its scheduler may have taken half a step, so this take cannot be saved
+                active.remove(work)
+                feed.finish(work.take.id, self._failure(error))
+                continue
             if work.sampling.done:
                 active.remove(work)
                 self._guarded(work.take, feed, partial(self._finish, work, feed, loaded))
@@ -290,10 +296,10 @@ class AudioLDM2Engine:
 
     def _finish(self, work: _Active, feed: Feed, loaded: LoadedModel) -> None:
         torch, num_steps = import_torch(), work.settings.num_inference_steps
-        pipeline, tell = loaded.checkpoint.pipeline, work.tell
+        unet, tell = loaded.checkpoint.pipeline.unet, work.tell
         tell("denoising", num_steps, num_steps)
         sampling = work.sampling
-        if not torch.isfinite(sampling.latents).all() and pipeline.unet.dtype != torch.float32:
+        if not torch.isfinite(sampling.latents).all() and unet.dtype != torch.float32:
             log.warning("take %s went out of range in half precision; it is made again in float32", work.take.id)
             sampling = loaded.begin_again_in_full_precision(
                 work.settings, sampling.plan, lambda step: tell("denoising", step, num_steps)
@@ -302,7 +308,7 @@ class AudioLDM2Engine:
         clip = _checked(loaded.decode(sampling, work.num_frames, lambda stage: tell("decoding", stage, 2)))
         match = None
         if _num_candidates(work.take.layer) > 1:
-            match = ranking.similarity(pipeline, clip, work.settings.prompt, lambda: tell("decoding", 1, 2))
+            match = loaded.match(clip, work.settings.prompt, lambda: tell("decoding", 1, 2))
         feed.finish(work.take.id, _finished(clip, work.take), match)
 
     # ------------------------------------------------------------------ diffusers' own call

@@ -25,6 +25,8 @@ from ambientgen import models
 from ambientgen.errors import AmbientError, ModelMissingError, StorageError
 from ambientgen.models import ByteReport, ModelFacts, in_bytes
 
+#: A file of a part. Names become places on this disk, so nothing else is taken: no way up, no root, no drive.
+_PART = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TEXT_SUFFIXES = (".json", ".txt", ".model")
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -199,7 +201,7 @@ def _wanted(listing: Any, facts: ModelFacts) -> list[_File]:
 def _needed(names: Iterable[str]) -> list[str]:
     """The files the pipeline reads: each part's settings, and its weights once (safetensors before the old format)."""
     paths = [PurePosixPath(name) for name in names]
-    parts = [path for path in paths if len(path.parts) == 2 and ".fp16." not in path.name and ".." not in path.parts]
+    parts = [path for path in paths if _PART.fullmatch(str(path)) and ".fp16." not in path.name]
     in_safetensors = {path.parent for path in parts if path.suffix == ".safetensors"}
     needed = [
         path

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ambientgen.audio.clip import Clip
-from ambientgen.engines.base import Engine, Progress, Take, TimedEngine
+from ambientgen.engines.base import Engine, EngineWithWeights, Progress, Take, TimedEngine
 from ambientgen.errors import EngineError, GenerationCancelled
 from ambientgen.recipe import Recipe
 from ambientgen.render import Output, Soundscape, TakeBook, finish, run_one
@@ -37,6 +37,12 @@ _UNAVAILABLE: dict[Status, str] = {
     "not installed": "is not installed here. The server's admin can add it with `make model`.",
     "failed": "could not be started; the bot's log says why. Leave `engine` open to use another one.",
 }
+
+
+#: How many later takes may join a batch before one that does not fit into it.
+_MAX_OVERTAKEN = 8
+#: How many jobs may be under way for a batch: more would gain little, and leave the order to the executor.
+_MOST_TOGETHER = 8
 
 
 class Handle:
@@ -98,6 +104,15 @@ class _Work:
     started_at_s: float | None = None
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A take in the GPU thread's line."""
+
+    work: _Work
+    take: Take
+    num_overtaken: int = 0
+
+
 class Executor:
     """Runs recipes.
 
@@ -115,7 +130,7 @@ class Executor:
         self._gpu = threading.Thread(target=self._serve_gpu, name="ambient-gpu", daemon=True)
         self._wake = threading.Condition()
         self._to_load: deque[str] = deque()
-        self._gpu_takes: deque[tuple[_Work, Take]] = deque()
+        self._gpu_takes: deque[_Waiting] = deque()
         self._works: dict[str, _Work] = {}
         self._changed: Callable[[], object] = lambda: None
         self._closing = False
@@ -142,6 +157,12 @@ class Executor:
     def available(self) -> list[EngineSpec]:
         """The engines that are ready, the preferred one first."""
         return [spec for name, spec in self._specs.items() if self._status[name] == "ready"]
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many jobs are of use here at a time: what may run together, and one so that nothing ever waits."""
+        ready = [self._engines[spec.name] for spec in self.available() if spec.needs_gpu]
+        return 1 + min(_MOST_TOGETHER, max((engine.max_batch(None) for engine in ready), default=1))
 
     def unavailable(self) -> dict[str, str]:
         """Engines that cannot serve now, and why, as the end of "NAME ..."."""
@@ -211,7 +232,7 @@ class Executor:
         for take in takes:
             if self._specs[take.layer.engine].needs_gpu:
                 with self._wake:
-                    self._gpu_takes.append((work, take))
+                    self._gpu_takes.append(_Waiting(work, take))
                     self._wake.notify_all()
             else:
                 self._pool.submit(self._guarded, work, functools.partial(self._run_on_cpu, work, take))
@@ -259,7 +280,7 @@ class Executor:
         work.handle._settle(outcome)
         self._works.pop(work.handle.job_id, None)
         with self._wake:
-            self._gpu_takes = deque(entry for entry in self._gpu_takes if entry[0] is not work)
+            self._gpu_takes = deque(entry for entry in self._gpu_takes if entry.work is not work)
 
     def _drop_cancelled(self) -> None:
         """End the jobs that were cancelled before any of their takes started."""
@@ -274,9 +295,9 @@ class Executor:
             with self._wake:
                 self._wake.wait_for(lambda: self._closing or self._to_load or self._gpu_takes)
                 if self._closing:
-                    return
+                    break
                 name = self._to_load.popleft() if self._to_load else None
-                engine = self._engines[name or self._gpu_takes[0][1].layer.engine]
+                engine = self._engines[name or self._gpu_takes[0].take.layer.engine]
             if name is not None:
                 self._load(engine)
             else:
@@ -286,11 +307,16 @@ class Executor:
                 except BaseException as error:
                     log.exception("the %s engine broke off", engine.spec.name)
                     feed.fail_all(error)
+        for engine in self._engines.values():
+            if engine.spec.needs_gpu:
+                engine.unload()
 
     def _load(self, engine: Engine) -> None:
         name, started_at_s = engine.spec.name, time.perf_counter()
         try:
             engine.load(lambda _progress: not self._closing)
+            if isinstance(engine, EngineWithWeights):
+                engine.warm_up()
         except EngineError as error:
             self._status[name] = "failed"
             log.error("engine %s cannot be used: %s", name, error, exc_info=error.__cause__)
@@ -317,18 +343,26 @@ class _GpuFeed:
         executor = self._executor
         admitted: list[Take] = []
         with executor._wake:
-            kept: deque[tuple[_Work, Take]] = deque()
-            for work, take in executor._gpu_takes:
-                fits = take.layer.engine == self._engine.spec.name and not executor._closing
-                if fits and len(admitted) < num_free and (key is None or key == self._engine.batch_key(take)):
-                    work.started_at_s = work.started_at_s or time.perf_counter()
-                    self._running[take.id] = (work, take)
-                    admitted.append(take)
-                    key = self._engine.batch_key(take)
-                else:
-                    kept.append((work, take))
-            executor._gpu_takes = kept
+            waiting = executor._gpu_takes
+            kept = executor._gpu_takes = deque()
+            while waiting and len(admitted) < num_free and not executor._closing:
+                if kept and kept[0].num_overtaken >= _MAX_OVERTAKEN:
+                    break  # this batch ends, and the next one is that take's
+                entry = waiting.popleft()
+                if entry.take.layer.engine != self._engine.spec.name or key not in (None, self._key(entry)):
+                    kept.append(entry)
+                    continue
+                for overtaken in kept:
+                    overtaken.num_overtaken += 1
+                entry.work.started_at_s = entry.work.started_at_s or time.perf_counter()
+                self._running[entry.take.id] = (entry.work, entry.take)
+                admitted.append(entry.take)
+                key = self._key(entry)
+            kept.extend(waiting)
         return admitted
+
+    def _key(self, entry: _Waiting) -> Hashable:
+        return self._engine.batch_key(entry.take)
 
     def progress(self, take_id: str, progress: Progress) -> bool:
         work, _ = self._running[take_id]
@@ -341,7 +375,10 @@ class _GpuFeed:
     def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
         work, take = self._running.pop(take_id)
         executor = self._executor
-        executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, result, match))
+        try:
+            executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, result, match))
+        except RuntimeError:  # the pool was shut down while this take was finished
+            executor._end(work, GenerationCancelled())
 
     def fail_all(self, error: BaseException) -> None:
         """The engine broke off: its running takes end with an error the operator can look up.
@@ -350,8 +387,9 @@ class _GpuFeed:
         """
         if not self._running:
             with self._executor._wake:
-                mine = [entry for entry in self._executor._gpu_takes if entry[1].layer.engine == self._engine.spec.name]
-            self._running = {take.id: (work, take) for work, take in mine[:1]}
+                name = self._engine.spec.name
+                mine = [entry for entry in self._executor._gpu_takes if entry.take.layer.engine == name]
+            self._running = {entry.take.id: (entry.work, entry.take) for entry in mine[:1]}
         failure = EngineError(f"The {self._engine.spec.name} engine broke off. The bot's log says why.")
         failure.__cause__ = error
         for work, _ in self._running.values():

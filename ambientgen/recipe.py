@@ -171,6 +171,7 @@ def resolve(
     *,
     unavailable: Mapping[str, str] | None = None,
     target_lufs: float = DEFAULT_TARGET_LUFS,
+    longest_s: float = MAX_DURATION_S,
 ) -> Recipe:
     """Decide everything a request leaves open.
 
@@ -179,6 +180,7 @@ def resolve(
         available: the engines that are ready, the preferred one first.
         unavailable: engines that exist but cannot serve now, with the reason as the end of "NAME ...".
         target_lufs: integrated loudness of the finished clip.
+        longest_s: the most that is allowed here; an engine's own length may be longer.
 
     Raises:
         RequestError: with words for the person, if the request cannot be met.
@@ -188,8 +190,12 @@ def resolve(
     spec = _choose_engine(request.engine, available, unavailable or {})
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
     duration_s = spec.default_duration_s if request.duration_s is None else float(request.duration_s)
+    duration_s = min(duration_s, longest_s)
     if request.loop and "loop" in spec.supports:
-        duration_s = whole_steps_s(duration_s, spec.loop_step_s)
+        rounded_s = whole_steps_s(duration_s, spec.loop_step_s)
+        duration_s = (
+            rounded_s if rounded_s <= longest_s else whole_steps_s(rounded_s - spec.loop_step_s, spec.loop_step_s)
+        )
     layers = (
         (_model_layer(request, description, spec, seed),)
         if spec.reads_any_text

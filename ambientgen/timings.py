@@ -1,4 +1,4 @@
-"""How long the stages take, as measured while serving: what an honest ETA is made of."""
+"""How long an engine's stages take, as measured while it serves: for whoever has to say when a take will be done."""
 
 from __future__ import annotations
 

@@ -7,12 +7,15 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import discord
 
 from ambientgen import __version__
+from ambientgen.diffusion.compiled import COMPILE_THREAD
 from ambientgen.engines.audioldm2 import AudioLDM2Engine
 from ambientgen.engines.base import Engine, EngineWithWeights
 from ambientgen.engines.procedural import ProceduralEngine
@@ -172,5 +175,15 @@ def _set_up_logs(level: str) -> None:
     discord.VoiceClient.warn_dave = False
 
 
+def _leave(code: int) -> NoReturn:
+    """End the process, also during a compilation, which nothing can stop: Python would wait for it or abort."""
+    if any(thread.name == COMPILE_THREAD for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -29,8 +29,6 @@ from bot.store import Job, Store, StoreError
 
 log = logging.getLogger(__name__)
 
-#: Jobs handed to the executor at a time: one that runs, and one so that it never waits for the queue.
-_MAX_IN_FLIGHT = 2
 #: A job that was running when the process died is tried again once.
 _MAX_ATTEMPTS = 2
 #: How much the newest render time counts in an engine's average.
@@ -287,7 +285,7 @@ class JobQueue:
         return sum(1 for job in self._pending.values() if job.user_id == user_id)
 
     def _top_up(self) -> None:
-        while not self._closing and len(self._handles) < _MAX_IN_FLIGHT:
+        while not self._closing and len(self._handles) < self._executor.max_in_flight:
             job = self._next()
             if job is None:
                 return

@@ -69,9 +69,8 @@ class Services:
             self.executor.available(),
             unavailable=self.executor.unavailable(),
             target_lufs=self.settings.target_lufs,
+            longest_s=self.settings.max_duration_s,
         )
-        # An engine's own length may be longer than what this server allows.
-        recipe = dataclasses.replace(recipe, duration_s=min(recipe.duration_s, self.settings.max_duration_s))
         assert interaction.channel_id is not None
         job = Job(
             id=Jobs.new_id(),

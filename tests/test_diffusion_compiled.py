@@ -251,7 +251,9 @@ def test_padding_for_a_graph_changes_no_answer(tiny_model_path: Path, recordings
         answer = graphed(rows)
         assert answer.shape == rows.sample.shape
         assert difference(answer, plain(rows)) <= 1e-5
-    assert sorted(recordings) == [(rows, 64, tokens) for rows in (1, 2, 4, 8, 16) for tokens in (32, 64)]
+    assert sorted(recordings) == [(rows, 64, tokens) for rows in (2, 4, 6, 10) for tokens in (32, 64)]
+    pads = [len(compiled._pad_for_graph(random_rows(rows, 5, 64))) for rows in (2, 6, 14, 17, 33, 64, 70)]
+    assert pads == [2, 6, 14, 20, 40, 64, 70]  # a take, three candidates and a minute cost nothing more
 
 
 def test_each_window_has_its_own_recording_and_closing_lets_go(small: Any, recordings: list[tuple[int, ...]]) -> None:
@@ -263,6 +265,60 @@ def test_each_window_has_its_own_recording_and_closing_lets_go(small: Any, recor
     unet.close()
     unet(random_rows(2, 12, 64))
     assert len(recordings) == 3
+
+
+def test_recordings_are_bounded(small: Any, recordings: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many the oldest is let go, and recorded anew when it is needed."""
+    monkeypatch.setattr(compiled, "_MAX_GRAPHS", 2)
+    unet = CompiledUNet(small, backend=None, graphs=True)
+    for num_rows in (2, 4, 6, 6, 4, 2):
+        unet(random_rows(num_rows, 12, 64))
+    assert [rows for rows, *_ in recordings] == [2, 4, 6, 2]
+    assert unet.forget_recordings()
+    assert not unet.forget_recordings()
+
+
+def test_nothing_is_recorded_while_the_warm_up_compiles(small: Any, recordings: list[tuple[int, ...]]) -> None:
+    """Another thread's work on the GPU would spoil a recording; once it is done, the compiled code is recorded."""
+    may_go_on = threading.Event()
+
+    def slow(graph: Any, _inputs: Any) -> Any:
+        may_go_on.wait(20.0)
+        return graph.forward
+
+    unet, rows = CompiledUNet(small, backend=registered(slow), graphs=True), random_rows(4, 32, 64)
+    unet.warm_up([random_rows(2, 9, 64)])
+    plain = plain_unet(small)(rows)
+    assert difference(unet(rows), plain) == 0
+    assert recordings == []
+    may_go_on.set()
+    assert unet.wait(20.0)
+    assert difference(unet(rows), plain) <= 1e-6
+    assert recordings == [(4, 64, 32)]
+
+
+def test_compiled_code_that_fails_gives_way_to_the_plain_call(small: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the compiled code raises at a later shape, the take is served, and so is every one after it."""
+
+    def brittle(graph: Any, _inputs: Any) -> Any:
+        def run(*inputs: Any) -> Any:
+            if any(getattr(tensor, "shape", (0,))[:1] == (3,) for tensor in inputs):
+                raise ValueError("three is too many")
+            return graph.forward(*inputs)
+
+        return run
+
+    unet = CompiledUNet(small, backend=registered(brittle), graphs=False)
+    unet.warm_up([random_rows(2, 12, 64)])
+    assert unet.wait(20.0)
+    assert unet.ready_windows == {64}
+    with caplog.at_level(logging.WARNING, logger="ambientgen"):
+        for num_rows in (2, 3, 3, 2):
+            rows = random_rows(num_rows, 12, 64)
+            assert difference(unet(rows), plain_unet(small)(rows)) <= 1e-6
+    assert unet.ready_windows == frozenset()
+    told = [record.getMessage() for record in caplog.records]
+    assert [message for message in told if "runs uncompiled" in message] == told[-1:]
 
 
 def test_where_graphs_do_not_work_the_call_is_plain(small: Any, caplog: pytest.LogCaptureFixture) -> None:

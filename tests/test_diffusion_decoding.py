@@ -205,3 +205,16 @@ def test_giving_up_stops_at_once_and_leaves_no_trace(
     assert traces_left(parts.pipeline) == []
     assert np.array_equal(decode(parts, latents, plan, 100), undisturbed)
     assert traces_left(parts.pipeline) == []
+
+
+@pytest.mark.parametrize("plan", [WindowPlan.line(64), WindowPlan.circle(100)], ids=str)
+def test_decoders_that_moved_to_the_cpu_decode_what_a_gpu_made(parts: Parts, plan: WindowPlan) -> None:
+    """Latents of another device come to where the decoders are; by fake tensors of torch."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        latents = torch.empty((1, 4, plan.num_frames, 4), device="cuda")
+        samples = parts.decoder.decode(latents, plan, plan.num_frames)
+    assert samples.shape == (1, plan.num_frames * 640)
+    assert samples.device.type == "cpu"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from scripted import MISSING, ScriptedEngine, silence
+from scripted import MISSING, ScriptedEngine, noise, silence
 
+from ambientgen.engines.base import Feed, Progress
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import EngineError, GenerationCancelled, UnhealthyTakeError
 from ambientgen.executor import Executor
@@ -86,6 +87,53 @@ async def test_the_event_loop_runs_while_an_engine_works(tmp_path: Path) -> None
         assert (handle.progress.step, handle.progress.num_steps) == (1, 3)
         engine.gate.release(5)
         await handle.result()
+
+
+class BatchingEngine(ScriptedEngine):
+    """Takes in whatever fits beside its first take, then finishes all of them; keeps who was served together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_start = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def max_batch(self, key: Hashable) -> int:
+        """Many."""
+        return 32
+
+    def run(self, feed: Feed) -> None:
+        """A batch at a time."""
+        self.may_start.wait(10.0)
+        while batch := feed.admit(None, 1):
+            while more := feed.admit(self.batch_key(batch[0]), 1):
+                batch += more
+            self.batches.append([take.num_samples // 48_000 for take in batch])
+            for take in batch:
+                feed.progress(take.id, Progress("denoising", 1, 1))
+                feed.finish(take.id, noise(take))
+
+
+async def test_a_take_that_fits_no_batch_is_not_overtaken_for_ever(tmp_path: Path) -> None:
+    """Later takes may join the batch that runs, but only so many before one that waits for its own turn."""
+    engine = BatchingEngine()
+    async with _running(engine) as executor:
+        handles = [
+            executor.submit(str(n), _recipe(executor, duration_s=seconds), _output(tmp_path, str(n)))
+            for n, seconds in enumerate([2.0, 3.0] + [2.0] * 12)
+        ]
+        engine.may_start.set()
+        await asyncio.gather(*(handle.result() for handle in handles))
+    assert engine.batches == [[2] * 9, [3], [2] * 4]
+
+
+async def test_as_many_jobs_are_taken_as_run_together(tmp_path: Path) -> None:
+    """One runs and one is ready where jobs run alone; where they run in batches there is one batch and one more."""
+    async with _running(ScriptedEngine()) as executor:
+        assert executor.max_in_flight == 2
+    async with _running(BatchingEngine()) as executor:
+        assert executor.max_in_flight == 9
+    async with _running(ProceduralEngine()) as executor:
+        assert executor.max_in_flight == 2
 
 
 async def test_a_running_job_is_cancelled_at_its_next_step(tmp_path: Path) -> None:

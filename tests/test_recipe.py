@@ -108,6 +108,14 @@ def test_a_loop_is_whole_frames_of_its_engine(asked_s: float) -> None:
     assert resolve(request, [PROCEDURAL]).duration_s == asked_s
 
 
+def test_a_length_is_never_more_than_allowed() -> None:
+    """A place's limit cuts an engine's own length, and a loop is rounded down to it, not beyond."""
+    assert resolve(SceneRequest(description="rain"), [PROCEDURAL], longest_s=12.5).duration_s == 12.5
+    model = dataclasses.replace(MODEL, supports=MODEL.supports | {"loop"}, loop_step_s=0.04)
+    recipe = resolve(SceneRequest(description="rain", loop=True), [model], longest_s=7.03)
+    assert recipe.duration_s == 7.0
+
+
 def test_a_missing_seed_is_chosen_and_recorded() -> None:
     """Two requests without a seed get recipes with two different, allowed seeds."""
     seeds = {resolve(SceneRequest(description="rain"), BOTH).seed for _ in range(20)}

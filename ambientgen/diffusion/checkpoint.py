@@ -24,15 +24,20 @@ _MOVABLE = (("text_encoder", "text_encoder_2", "projection_model", "language_mod
 class Checkpoint:
     """A loaded pipeline, of which some parts may have had to move to the CPU.
 
+    Args:
+        pipeline: diffusers' `AudioLDM2Pipeline`, loaded.
+        device: where all of it goes, or as much as fits.
+        movable: False: all of it or nothing.
+
     Attributes:
-        pipeline: diffusers' `AudioLDM2Pipeline`.
+        pipeline: as given.
         device: where the UNet is.
     """
 
-    def __init__(self, pipeline: Any, device: Any) -> None:
+    def __init__(self, pipeline: Any, device: Any, *, movable: bool = True) -> None:
         self.pipeline = pipeline
         self.device = device
-        self._movable = [] if device.type == "cpu" else list(_MOVABLE)
+        self._movable = list(_MOVABLE) if movable and device.type != "cpu" else []
         while not self._try_to_place():
             pass
 
@@ -46,7 +51,7 @@ class Checkpoint:
         if not self._movable:
             return False
         names = self._movable.pop(0)
-        log.warning("the device is too small for the whole model: %s now run on the CPU", ", ".join(names))
+        log.warning("the device has too little memory: until the next start %s run on the CPU", ", ".join(names))
         for name in names:
             getattr(self.pipeline, name).to("cpu")
         return True
@@ -55,14 +60,16 @@ class Checkpoint:
     def text_models_in_full_precision(self) -> Iterator[None]:
         """The text models in float32 for as long as this is open."""
         torch = import_torch()
-        own = [model.dtype for model in self.text_models]
+        # Each tensor by itself: transformers keeps some of Flan-T5 in float32 where the rest is float16.
+        tensors = [t for model in self.text_models for t in (*model.parameters(), *model.buffers())]
+        own = [tensor.dtype for tensor in tensors]
         try:
             for model in self.text_models:
                 model.to(torch.float32)
             yield
         finally:
-            for model, dtype in zip(self.text_models, own, strict=True):
-                model.to(dtype)
+            for tensor, dtype in zip(tensors, own, strict=True):
+                tensor.data = tensor.data.to(dtype)
 
     def _try_to_place(self) -> bool:
         """Put all parts that have not moved away on the device; False if more must move away first."""
@@ -80,14 +87,17 @@ class Checkpoint:
         return True
 
 
-def load_checkpoint(folder: Path, device: Any, dtype: Any, step: Callable[[int], None]) -> Checkpoint:
+def load_checkpoint(
+    folder: Path, device: Any, dtype: Any, step: Callable[[int], None], *, movable: bool = True
+) -> Checkpoint:
     """Load an AudioLDM2 pipeline from a local folder. Never asks the network.
 
     Args:
         folder: of the pipeline.
         device: a torch device.
-        dtype: of the UNet and the text models; VAE and vocoder are always float32.
+        dtype: of the UNet and the text models, and of the VAE if it is not float16; the vocoder is always float32.
         step: told 1 and 2 between the `NUM_LOADING_STEPS` pieces; may raise to give up.
+        movable: False: all of it on the device, or nothing.
 
     Raises:
         ModelMissingError: if it is not a model of AudioLDM2's frame length and sample rate.
@@ -104,19 +114,23 @@ def load_checkpoint(folder: Path, device: Any, dtype: Any, step: Callable[[int],
         folder, subfolder="language_model", dtype=dtype, local_files_only=True
     )
     step(1)
-    # Half precision has too few digits for a waveform (8 bits are 50 dB), and the decoders are a small part of the
-    # work.
-    full = import_torch().float32
+    # A waveform needs more digits than half precision has (8 bits are 50 dB). A mel spectrogram does not: its rounding
+    # is below what the UNet's own has left in it. But float16 has too small a range for a decoder.
+    torch = import_torch()
+    full = torch.float32
+    vae_dtype = full if dtype == torch.float16 else dtype
     pipeline = diffusers.AudioLDM2Pipeline.from_pretrained(
         folder,
         language_model=language_model,
-        dtype={"default": dtype, "vae": full, "vocoder": full},
+        dtype={"default": dtype, "vae": vae_dtype, "vocoder": full},
         local_files_only=True,
     )
     step(2)
     pipeline.set_progress_bar_config(disable=True)
+    if device.type == "cpu" and vae_dtype == torch.bfloat16:
+        pipeline.vae.to(memory_format=torch.channels_last)  # the order of numbers that a CPU likes best
     vocoder = pipeline.vocoder.config
     shape = (vocoder.sampling_rate, math.prod(vocoder.upsample_rates), pipeline.vae_scale_factor)
     if shape != (MODEL_RATE_HZ, SAMPLES_PER_FRAME, FRAMES_PER_LATENT):
         raise ModelMissingError("This model's sample rate or frame length is not AudioLDM2's; choose another one.")
-    return Checkpoint(pipeline, device)
+    return Checkpoint(pipeline, device, movable=movable)

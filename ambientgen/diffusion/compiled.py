@@ -2,8 +2,8 @@
 
 On a GPU one take's pass is about two thousand small kernels, and launching them from Python costs more than running
 them. So each shape's launches are recorded once as a CUDA graph, and `torch.compile` fuses them in the background, one
-compilation for each window length with the number of rows and tokens left open: 200 requests of any mixture compile
-nothing new. Until it is ready, and wherever either fails, the plain call serves.
+compilation for each window length with the number of rows and tokens left open, so that no mixture of requests compiles
+anything new. Until it is ready, and wherever either fails, the plain call serves.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ambientgen.diffusion.devices import is_out_of_memory
+from ambientgen.diffusion.devices import is_out_of_memory, let_go, use_device
 from ambientgen.diffusion.sampling import Rows
 
 log = logging.getLogger(__name__)
 
-#: A recorded graph has one shape for good, so tokens are padded to a multiple of this, rows to a power of two.
+#: The name of the thread that compiles.
+COMPILE_THREAD = "ambient-compile"
+#: A recording has one shape for good, so tokens are padded to a multiple of this, and rows to the next of these: 2 is a
+#: take of one window, 6 the three candidates of `high`, 14 a minute.
 _GRAPH_TOKENS = 32
+_GRAPH_ROWS = (*range(2, 17, 2), *range(20, 33, 4), *range(40, 65, 8))
+#: The least recently recorded goes first.
+_MAX_GRAPHS = 48
 
 
 def plain_unet(unet: Any) -> Callable[[Rows], Any]:
@@ -46,6 +53,9 @@ class CompiledUNet:
         unet: an `AudioLDM2UNet2DConditionModel` in its final place and precision.
         backend: of `torch.compile`, such as "inductor"; None: not compiled.
         graphs: record CUDA graphs.
+
+    Attributes:
+        num_compilations: how often the backend was asked, one for each window length if all is well.
     """
 
     def __init__(self, unet: Any, *, backend: str | None, graphs: bool) -> None:
@@ -53,7 +63,8 @@ class CompiledUNet:
         self._plain = plain_unet(unet)
         self._compiled = None if backend is None else self._compile(unet, backend)
         self._ready: set[int] = set()
-        self._graphs: dict[tuple[object, ...], _Graph] | None = {} if graphs else None
+        self._records = graphs
+        self._graphs: OrderedDict[tuple[object, ...], _Graph] = OrderedDict()
         self._graph_pool: Any = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -66,20 +77,28 @@ class CompiledUNet:
     def warm_up(self, examples: Sequence[Rows]) -> None:
         """Compile for each example's window length, in a thread of its own, while calls go on.
 
+        A compilation cannot be stopped: a process that ends during one must not wait for its threads to be torn down.
+
         Args:
             examples: rows as they will be, in the order of their urgency; at least two rows and two tokens each.
         """
-        if self._compiled is not None:
+        if self._compiled is not None and self._thread is None:
             self._thread = threading.Thread(
-                target=self._warm_up, args=(list(examples),), name="ambient-compile", daemon=True
+                target=self._warm_up, args=(list(examples),), name=COMPILE_THREAD, daemon=True
             )
             self._thread.start()
 
     def close(self) -> None:
         """Stop warming up after the shape that is being compiled, and let go of all recordings."""
         self._stopped.set()
-        if self._graphs is not None:
-            self._graphs = {}
+        self.forget_recordings()
+
+    def forget_recordings(self) -> bool:
+        """Give back the memory of all recordings; False if there are none."""
+        had_some = bool(self._graphs)
+        self._graphs.clear()
+        self._graph_pool = None  # a pool must not outlive the last of its graphs
+        return had_some
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the warm-up; True if it has ended."""
@@ -89,33 +108,48 @@ class CompiledUNet:
 
     def __call__(self, rows: Rows) -> Any:
         """The UNet's answer, shape of `rows.sample`."""
-        window = rows.sample.shape[2]
         # The compiled code is for two rows or more; a single row (no guidance) is rare.
-        compiled = self._compiled if window in self._ready and len(rows) > 1 else None
-        function = compiled or self._plain
-        if self._graphs is None:
+        compiled = self._compiled if rows.sample.shape[2] in self._ready and len(rows) > 1 else None
+        if compiled is not None:
+            try:
+                return self._recorded(compiled, rows, is_compiled=True)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                let_go(error)
+                log.warning("the compiled UNet fails, so it runs uncompiled", exc_info=error)
+                self._compiled = None
+                self._ready.clear()
+        return self._recorded(self._plain, rows, is_compiled=False)
+
+    def _recorded(self, function: Callable[[Rows], Any], rows: Rows, *, is_compiled: bool) -> Any:
+        # While another thread works on the GPU, as the warm-up does, nothing can be recorded.
+        if not self._records or not self.wait(0):
             return function(rows)
         padded = _pad_for_graph(rows)
-        key = (len(padded), window, padded.text.shape[1], compiled is not None)
+        key = (len(padded), padded.sample.shape[2], padded.text.shape[1], is_compiled)
         try:
-            graph = self._graphs.get(key)
-            if graph is None:
-                graph = self._graphs[key] = _Graph(function, padded, self._pool())
+            graph = self._graphs.get(key) or self._record(key, function, padded)
             return graph(padded)[: len(rows)]
-        except RuntimeError as error:
+        except Exception as error:
             if is_out_of_memory(error):
                 raise
+            let_go(error)
             log.warning("CUDA graphs do not work here, so the UNet runs without them", exc_info=error)
-            self._graphs = None
-            return function(rows)
+            self._records = False
+            self.forget_recordings()
+        return function(rows)
 
-    def _pool(self) -> Any:
-        """One memory for all recordings: they never run at the same time, and each one's answer is copied at once."""
+    def _record(self, key: tuple[object, ...], function: Callable[[Rows], Any], rows: Rows) -> _Graph:
+        import torch
+
         if self._graph_pool is None:
-            import torch
-
+            # One memory for all recordings: they never run at the same time, and each one's answer is copied at once.
             self._graph_pool = torch.cuda.graph_pool_handle()
-        return self._graph_pool
+        self._graphs[key] = graph = _Graph(function, rows, self._graph_pool)
+        if len(self._graphs) > _MAX_GRAPHS:
+            self._graphs.popitem(last=False)
+        return graph
 
     def _compile(self, unet: Any, backend: str) -> Callable[[Rows], Any]:
         import torch
@@ -125,9 +159,12 @@ class CompiledUNet:
 
         def counting(graph: Any, inputs: Any) -> Any:
             self.num_compilations += 1
+            if threading.current_thread() is not self._thread:
+                log.warning("the UNet is compiled while a take waits: a shape was not foreseen")
             return compiler(graph, inputs)
 
-        forward = torch.compile(unet.forward, backend=counting, fullgraph=True)
+        # Isolated: a second engine, or this one loaded again, would fill up the room for compiled shapes otherwise.
+        forward = torch.compile(unet.forward, backend=counting, fullgraph=True, isolate_recompiles=True)
 
         def call(rows: Rows) -> Any:
             inputs = (rows.sample.to(unet.dtype), rows.timesteps, rows.generated, rows.text, rows.mask)
@@ -153,12 +190,13 @@ class CompiledUNet:
 
         assert self._compiled is not None
         for rows in examples:
+            use_device(rows.sample.device)
             if self._stopped.is_set():
                 return
             window, started_at_s = rows.sample.shape[2], time.perf_counter()
             try:
                 with torch.no_grad():
-                    self._compiled(rows)
+                    self._compiled(_pad_for_graph(rows) if self._records else rows)
             except Exception as error:
                 log.warning("the UNet cannot be compiled here, so it runs uncompiled", exc_info=error)
                 return
@@ -174,15 +212,17 @@ class _Graph:
 
         self._inputs = Rows(*(tensor.clone() for tensor in _tensors(rows)))
         # Outside of a recording first: libraries set themselves up at their first call.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        own_stream, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(own_stream)
         with torch.cuda.stream(stream):
             function(self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
+        own_stream.wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Another thread may be compiling, which this recording must not forbid it.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._answer = function(self._inputs)
+        try:
+            with torch.cuda.graph(self._graph, pool=pool):
+                self._answer = function(self._inputs)
+        finally:
+            torch.cuda.set_stream(own_stream)  # a recording that fails leaves its own behind
 
     def __call__(self, rows: Rows) -> Any:
         for own, given in zip(_tensors(self._inputs), _tensors(rows), strict=True):
@@ -199,7 +239,7 @@ def _pad_for_graph(rows: Rows) -> Rows:
     """The rows with some more behind them whose answers nobody reads, and with masked tokens."""
     from torch.nn.functional import pad
 
-    more_rows = (1 << (len(rows) - 1).bit_length()) - len(rows)
+    more_rows = next((number for number in _GRAPH_ROWS if number >= len(rows)), len(rows)) - len(rows)
     more_tokens = -rows.text.shape[1] % _GRAPH_TOKENS
     padded = (pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, more_rows)) for tensor in _tensors(rows))
     sample, timesteps, generated, text, mask = padded

@@ -72,23 +72,21 @@ class Decoder:
 
     def _vae(self, latents: Any) -> Any:
         vae = self._pipeline.vae
-        return vae.decode(1 / vae.config.scaling_factor * latents.to(vae.dtype)).sample.float()
+        return vae.decode(1 / vae.config.scaling_factor * latents.to(vae.device, vae.dtype)).sample.float()
 
     def _waveform(self, mel: Any, num_frames: int, *, circular: bool) -> Any:
         """The vocoder in pieces that each see as much on either side as it reaches: the same as in one go."""
         import torch
 
-        if circular:
-            num_before, mel = self._reach, _wrap(mel, self._reach, self._reach)
-        else:
-            num_before = 0
+        vocoder = self._pipeline.vocoder
+        num_before = self._reach if circular else 0
+        mel = _wrap(mel, num_before) if circular else mel
+        mel = mel.to(vocoder.device, vocoder.dtype)
         pieces = []
         for start in range(num_before, num_before + num_frames, _VOCODER_FRAMES):
             end = min(start + _VOCODER_FRAMES, num_before + num_frames)
             seen = max(start - self._reach, 0)
-            sound = self._pipeline.mel_spectrogram_to_waveform(
-                mel[:, :, seen : end + self._reach].to(self._pipeline.vocoder.dtype)
-            )
+            sound = self._pipeline.mel_spectrogram_to_waveform(mel[:, :, seen : end + self._reach])
             pieces.append(sound[:, (start - seen) * SAMPLES_PER_FRAME : (end - seen) * SAMPLES_PER_FRAME])
         return torch.cat(pieces, dim=1)
 
@@ -132,10 +130,9 @@ def _circular_in_time(model: Any) -> Iterator[None]:
             del conv.forward
 
 
-def _wrap(tensor: Any, before: int, after: int) -> Any:
-    """A circle along dimension 2 with some of its other end on either side, however short it is."""
+def _wrap(tensor: Any, num_frames: int) -> Any:
+    """A circle along dimension 2 with that much of its other end on either side, however short it is."""
     import torch
 
-    num_frames = tensor.shape[2]
-    index = torch.arange(-before, num_frames + after, device=tensor.device) % num_frames
-    return tensor.index_select(2, index)
+    lap = tensor.shape[2]
+    return tensor.index_select(2, torch.arange(-num_frames, lap + num_frames, device=tensor.device) % lap)

@@ -8,6 +8,8 @@ from typing import Any
 
 from ambientgen.errors import EngineError, ModelMissingError
 
+#: What CUDA's libraries, MPS, and the CPU on Linux and Windows say.
+_OUT_OF_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -25,7 +27,7 @@ def import_torch() -> Any:
 
 
 def choose_device(wanted: str | None) -> Any:
-    """The torch device of that name; None: CUDA, else Apple's MPS, else the CPU.
+    """The torch device of that name, from now on the calling thread's; None: CUDA, else Apple's MPS, else the CPU.
 
     Raises:
         EngineError: if torch cannot use it here.
@@ -36,10 +38,17 @@ def choose_device(wanted: str | None) -> Any:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        use_device(device)
         torch.zeros(1, device=device)
     except Exception as error:
         raise EngineError(f"The device `{name}` cannot be used by torch on this machine.") from error
     return device
+
+
+def use_device(device: Any) -> None:
+    """Make it the calling thread's own: streams, events and graphs go there, whatever device the tensors are on."""
+    if device.type == "cuda" and device.index is not None:
+        import_torch().cuda.set_device(device)
 
 
 def choose_dtype(device: Any, wanted: str | None) -> Any:
@@ -72,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+    return isinstance(error, RuntimeError) and any(sign in words for sign in _OUT_OF_MEMORY)
 
 
 def let_go(error: BaseException) -> None:

@@ -55,7 +55,7 @@ class LoadedModel:
 
     Args:
         checkpoint: in its place.
-        compile_backend: of `torch.compile`; None: not compiled.
+        compile_backend: of `torch.compile`, once `warm_up` is called; None: not compiled.
 
     Attributes:
         checkpoint: as given.
@@ -74,8 +74,21 @@ class LoadedModel:
         self._denoiser = Denoiser(self.unet, max_rows=2 * self.max_windows)
         self._decoder = Decoder(pipeline)
         self._newest_pass: Any = None
-        if compile_backend is not None:
-            self._warm_up()
+
+    def warm_up(self) -> None:
+        """Compile in the background, if that was wanted."""
+        settings = Settings(
+            prompt="ambient soundscape",
+            negative_prompt="music",
+            num_inference_steps=2,
+            guidance_scale=2.0,
+            scheduler="ddim",
+            seed=0,
+        )
+        plans = [WindowPlan.line(window) for window in sorted(WINDOW_FRAMES, reverse=True)]
+        with import_torch().no_grad():
+            takes = [self.begin(settings, plan, lambda: None) for plan in plans]
+            self.unet.warm_up([self._denoiser.rows([take]) for take in takes])
 
     def new_scheduler(self, name: str) -> Any:
         """A scheduler keeps state from step to step, so every take gets a new one."""
@@ -104,27 +117,27 @@ class LoadedModel:
         return answers
 
     def begin_again_in_full_precision(
-        self, settings: Settings, plan: WindowPlan, tell: Callable[[int], None]
+        self, settings: Settings, plan: WindowPlan, check: Callable[[], None]
     ) -> Sampling:
         """A take whose numbers went out of range in half precision, made whole in float32, text and all.
 
         Args:
             settings: what to sample.
             plan: how it is covered.
-            tell: told the number of finished steps; may raise to give up.
+            check: called often; may raise to give up.
         """
 
         def sample() -> Sampling:
             with self.checkpoint.text_models_in_full_precision():
                 conditioner = Conditioner(self.checkpoint.pipeline, self.checkpoint.device, cache_bytes=0)
-                conditioning = conditioner.encode(settings.prompt, settings.guided_by, lambda: tell(0))
+                conditioning = conditioner.encode(settings.prompt, settings.guided_by, check)
             sampling = self._new_sampling(settings, plan, conditioning)
             # A copy: recorded graphs point at the weights where they are.
             unet = copy.deepcopy(self.checkpoint.pipeline.unet).to(import_torch().float32)
             denoiser = Denoiser(plain_unet(unet), max_rows=self._denoiser.max_rows)
             while not sampling.done:
-                tell(sampling.step)
-                (answer,) = denoiser.predict([sampling], lambda: tell(sampling.step))
+                check()
+                (answer,) = denoiser.predict([sampling], check)
                 sampling.advance(answer)
             return sampling
 
@@ -142,6 +155,10 @@ class LoadedModel:
         pipeline = self.checkpoint.pipeline
         match: float = self._with_room(lambda: ranking.similarity(pipeline, clip, prompt, check))
         return match
+
+    def rest(self) -> None:
+        """Let go of the latest takes; there are no more for now."""
+        self._denoiser.forget()
 
     def close(self) -> None:
         """Stop what goes on in the background."""
@@ -171,7 +188,7 @@ class LoadedModel:
         )
 
     def _with_room(self, action: Callable[[], Any]) -> Any:
-        """The action's answer, with parts of the model moved to the CPU while memory runs out."""
+        """The action's answer; while memory runs out, recordings go, and then parts of the model to the CPU."""
         while True:
             try:
                 return action()
@@ -179,32 +196,21 @@ class LoadedModel:
                 if not is_out_of_memory(error):
                     raise
                 let_go(error)
-                if not self.checkpoint.make_room():
+                if not self.unet.forget_recordings() and not self.checkpoint.make_room():
                     raise
 
     def _wait_for_previous_pass(self) -> None:
         """Let the GPU be one pass behind and no more: it never waits for Python, and steps stay true steps."""
-        if self.checkpoint.device.type != "cuda":
+        kind = self.checkpoint.device.type
+        if kind == "mps":
+            import_torch().mps.synchronize()
+        if kind != "cuda":
             return
         this_pass = import_torch().cuda.Event()
         this_pass.record()
         if self._newest_pass is not None:
             self._newest_pass.synchronize()
         self._newest_pass = this_pass
-
-    def _warm_up(self) -> None:
-        settings = Settings(
-            prompt="ambient soundscape",
-            negative_prompt="music",
-            num_inference_steps=2,
-            guidance_scale=2.0,
-            scheduler="ddim",
-            seed=0,
-        )
-        plans = [WindowPlan.line(window) for window in sorted(WINDOW_FRAMES, reverse=True)]
-        with import_torch().no_grad():
-            takes = [self.begin(settings, plan, lambda: None) for plan in plans]
-            self.unet.warm_up([self._denoiser.rows([take]) for take in takes])
 
 
 def _max_windows(device: Any) -> int:

@@ -86,6 +86,8 @@ class Sampling:
         # Timesteps and coefficients stay on the CPU: read from a GPU, each would wait for all the work before it.
         scheduler.set_timesteps(num_steps, device="cpu")
         self._timesteps = scheduler.timesteps
+        # The UNet's own copy goes to its device once, and not with every pass.
+        self._unet_timesteps = scheduler.timesteps.float().to(conditioning.generated.device)
         accepted = inspect.signature(scheduler.step).parameters
         self._step_options = {"generator": self._generator} if "generator" in accepted else {}
         noise = torch.randn((1, channels, plan.num_frames, width), generator=self._generator)
@@ -112,13 +114,12 @@ class Sampling:
         import torch
 
         turned = torch.roll(self.latents, -self.plan.turn(self._num_passes), dims=2)  # a copy: some schedulers scale it
-        scaled = self._scheduler.scale_model_input(turned, self.timestep)
+        scaled = self._scheduler.scale_model_input(turned, self._timesteps[self._num_passes])
         return gather(scaled, self.plan).repeat(len(self.conditioning.generated), 1, 1, 1)
 
-    @property
-    def timestep(self) -> Any:
-        """The next pass's timestep, a 0-d tensor on the CPU."""
-        return self._timesteps[self._num_passes]
+    def row_timesteps(self) -> Any:
+        """The timestep of each row of `sample()`, float32, on the UNet's device."""
+        return self._unet_timesteps[self._num_passes].expand(self.num_rows)
 
     def advance(self, predictions: Any) -> None:
         """Take the UNet's answer to `sample()`, float32, and go one pass on."""
@@ -130,7 +131,7 @@ class Sampling:
         else:
             prediction = blend(predictions, self.plan)
         prediction = torch.roll(prediction, self.plan.turn(self._num_passes), dims=2)
-        answer = self._scheduler.step(prediction, self.timestep, self.latents, **self._step_options)
+        answer = self._scheduler.step(prediction, self._timesteps[self._num_passes], self.latents, **self._step_options)
         self.latents = answer.prev_sample
         self._num_passes += 1
 
@@ -145,7 +146,7 @@ class Denoiser:
 
     def __init__(self, unet: Any, max_rows: int) -> None:
         self._unet = unet
-        self._batch: tuple[list[Sampling], Rows] | None = None
+        self._batch: tuple[list[Sampling], tuple[Any, Any, Any]] | None = None
         self._most_rows = self.max_rows = max_rows
         self._num_until_retry = 0
 
@@ -168,15 +169,15 @@ class Denoiser:
 
         if self._batch is None or not _same(self._batch[0], takes):
             self._batch = list(takes), _prompts(takes)
-        prompts = self._batch[1]
-        timesteps = torch.cat([take.timestep.float().expand(take.num_rows) for take in takes])
         return Rows(
             torch.cat([take.sample() for take in takes]),
-            timesteps.to(prompts.generated.device, non_blocking=True),
-            prompts.generated,
-            prompts.text,
-            prompts.mask,
+            torch.cat([take.row_timesteps() for take in takes]),
+            *self._batch[1],
         )
+
+    def forget(self) -> None:
+        """Let go of the latest takes."""
+        self._batch = None
 
     def _predict(self, rows: Rows, between: Callable[[], None]) -> Any:
         import torch
@@ -211,8 +212,8 @@ def _same(old: Sequence[Sampling], new: Sequence[Sampling]) -> bool:
     return len(old) == len(new) and all(a is b for a, b in zip(old, new, strict=True))
 
 
-def _prompts(takes: Sequence[Sampling]) -> Rows:
-    """The conditioning of all rows, which changes only when a take joins or leaves.
+def _prompts(takes: Sequence[Sampling]) -> tuple[Any, Any, Any]:
+    """The last three fields of the takes' `Rows`, which change only when a take joins or leaves.
 
     Texts of different length are padded with zeros and masked; the mask keeps attention off them, so each row is what
     it would be alone.
@@ -221,16 +222,11 @@ def _prompts(takes: Sequence[Sampling]) -> Rows:
     from torch.nn.functional import pad
 
     num_tokens = max(take.conditioning.text.shape[1] for take in takes)
-
-    def stack(name: str, *, pad_to: int | None = None) -> Any:
-        parts = []
-        for take in takes:
-            tensor = getattr(take.conditioning, name)
-            if pad_to is not None:
-                padding = (0, 0) * (tensor.dim() - 2) + (0, pad_to - tensor.shape[1])
-                tensor = pad(tensor, padding)
-            parts.append(tensor.repeat_interleave(take.plan.num_windows, dim=0))
-        return torch.cat(parts)
-
-    generated = stack("generated")
-    return Rows(generated, generated, generated, stack("text", pad_to=num_tokens), stack("mask", pad_to=num_tokens))
+    generated, text, mask = [], [], []
+    for take in takes:
+        conditioning, num_windows = take.conditioning, take.plan.num_windows
+        missing = num_tokens - conditioning.text.shape[1]
+        generated.append(conditioning.generated.repeat_interleave(num_windows, dim=0))
+        text.append(pad(conditioning.text, (0, 0, 0, missing)).repeat_interleave(num_windows, dim=0))
+        mask.append(pad(conditioning.mask, (0, missing)).repeat_interleave(num_windows, dim=0))
+    return torch.cat(generated), torch.cat(text), torch.cat(mask)

@@ -56,7 +56,7 @@ class _DroppedError(Exception):
     """The feed no longer wants this take."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Active:
     """A take that is being made."""
 
@@ -138,6 +138,8 @@ class AudioLDM2Engine:
         Raises:
             ModelMissingError: if a package is missing or broken.
         """
+        if self._cache_dir is not None:  # torch decides where compiled code is kept when it is imported
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._cache_dir))
         import_torch()
         try:
             import diffusers
@@ -169,13 +171,12 @@ class AudioLDM2Engine:
 
         step(0)
         folder = self._weights_folder()
-        if self._cache_dir is not None:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._cache_dir))
         self.import_packages()
         device = choose_device(self._device)
         dtype = choose_dtype(device, self._dtype)
         try:
-            checkpoint = load_checkpoint(folder, device, dtype, step)
+            checkpoint = load_checkpoint(folder, device, dtype, step, movable=not self._plain)
+            self._loaded = LoadedModel(checkpoint, self._backend_for(device))
         except (EngineError, GenerationCancelled):
             raise
         except Exception as error:
@@ -189,11 +190,14 @@ class AudioLDM2Engine:
                 f"The files of the model `{self._name}` are damaged or do not fit the installed packages: run "
                 "`make model`."
             ) from error
-        backend = "inductor" if self._compile_backend is None and device.type == "cuda" else self._compile_backend
-        self._loaded = LoadedModel(checkpoint, None if self._plain else backend)
+
+    def warm_up(self) -> None:
+        """Compile in the background, where that makes it faster; until then it serves uncompiled."""
+        if self._loaded is not None and self._backend_for(self._loaded.checkpoint.device) is not None:
+            self._loaded.warm_up()
 
     def unload(self) -> None:
-        """Give back memory. A later `load` works again."""
+        """Give back memory, once a compilation that is under way has ended. A later `load` works again."""
         if self._loaded is None:
             return
         self._loaded.close()
@@ -234,16 +238,21 @@ class AudioLDM2Engine:
 
     def _run_batched(self, feed: Feed, loaded: LoadedModel) -> None:
         active: list[_Active] = []
-        while True:
-            num_free = loaded.max_windows - sum(work.sampling.plan.num_windows for work in active)
-            if not active or num_free > 0:
-                takes = feed.admit(active[0].window_frames if active else None, max(num_free, 1))
-                if not takes and not active:
-                    return
-                started = [self._guarded(take, feed, partial(self._start, take, feed, loaded)) for take in takes]
-                active += [work for work in started if work is not None]
+        while self._admit(active, feed, loaded):
             for window_frames in sorted({work.window_frames for work in active}):
                 self._step([work for work in active if work.window_frames == window_frames], active, feed, loaded)
+
+    def _admit(self, active: list[_Active], feed: Feed, loaded: LoadedModel) -> bool:
+        """Take in what there is room for, one by one, as they differ in windows; False if there is nothing to do."""
+        while not active or sum(work.sampling.plan.num_windows for work in active) < loaded.max_windows:
+            takes = feed.admit(active[0].window_frames if active else None, 1)
+            if not takes:
+                break
+            started = (self._guarded(take, feed, partial(self._start, take, feed, loaded)) for take in takes)
+            active += [work for work in started if work is not None]
+        if not active:
+            loaded.rest()
+        return bool(active)
 
     def _start(self, take: Take, feed: Feed, loaded: LoadedModel) -> _Active:
         settings, plan, tell = self._settings(take), _plan(take), _teller(take, feed)
@@ -301,8 +310,9 @@ class AudioLDM2Engine:
         sampling = work.sampling
         if not torch.isfinite(sampling.latents).all() and unet.dtype != torch.float32:
             log.warning("take %s went out of range in half precision; it is made again in float32", work.take.id)
+            # The steps that people were told do not go back, so they stand until it is done.
             sampling = loaded.begin_again_in_full_precision(
-                work.settings, sampling.plan, lambda step: tell("denoising", step, num_steps)
+                work.settings, sampling.plan, lambda: tell("denoising", num_steps, num_steps)
             )
         tell("decoding", 0, 2)
         clip = _checked(loaded.decode(sampling, work.num_frames, lambda stage: tell("decoding", stage, 2)))
@@ -391,6 +401,11 @@ class AudioLDM2Engine:
             failure = EngineError("The audioldm2 engine could not make this clip. The bot's log says why.")
         failure.__cause__ = error
         return failure
+
+    def _backend_for(self, device: Any) -> str | None:
+        if self._plain:
+            return None
+        return "inductor" if self._compile_backend is None and device.type == "cuda" else self._compile_backend
 
     def _weights_folder(self) -> Path:
         missing = models.missing_packages()

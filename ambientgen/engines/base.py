@@ -100,7 +100,7 @@ class Engine(Protocol):
         """Takes with equal keys may run together."""
 
     def max_batch(self, key: Hashable) -> int:
-        """How many takes with that key may run together."""
+        """How many takes with that key may run together; None: with the key that bears most."""
 
     def run(self, feed: Feed) -> None:
         """Serve the feed until `admit` has nothing left. A take's failure is finished as an `EngineError`."""
@@ -112,6 +112,9 @@ class EngineWithWeights(Engine, Protocol):
 
     def installed(self) -> bool:
         """True if packages and complete weights are on this machine. Looks only: no import, no network."""
+
+    def warm_up(self) -> None:
+        """Get faster in the background, where the engine can. For a process that will serve for long."""
 
     def import_packages(self) -> None:
         """Import what `load` needs. Done in a thread beside a running event loop, it would stop that for too long.

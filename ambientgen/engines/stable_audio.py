@@ -214,6 +214,9 @@ class StableAudioEngine:
                 f"{self._cure}."
             ) from error
 
+    def warm_up(self) -> None:
+        """Do nothing: it is not compiled."""
+
     def unload(self) -> None:
         """Give back memory. A later `load` works again."""
         if self._pipeline is None:

@@ -25,15 +25,14 @@ from ambientgen.diffusion.devices import (
     choose_dtype,
     free_memory,
     import_torch,
-    is_out_of_memory,
     let_go,
 )
 from ambientgen.diffusion.loaded import SCHEDULERS, LoadedModel, Settings
 from ambientgen.diffusion.sampling import Sampling
 from ambientgen.diffusion.windows import WindowPlan
 from ambientgen.engines.base import Feed, Progress, Report, Stage, Take
-from ambientgen.errors import EngineError, GenerationCancelled, ModelMissingError, OutOfMemoryError
-from ambientgen.recipe import Layer
+from ambientgen.engines.weights import DroppedError, Weights, checked_layer, failure, loading_steps
+from ambientgen.errors import EngineError
 from ambientgen.spec import ENGINE_OPTIONS, EngineSpec
 from ambientgen.timings import Timing
 
@@ -49,11 +48,6 @@ _SAMPLES_PER_LATENT = round(LOOP_STEP_S * SAMPLE_RATE_HZ)
 _ONE_WINDOW_S, _LONGEST_S = 10.24, 60.0
 #: The longest piece nobody can interrupt, rough: a step of one window.
 _LONGEST_STEP_S = {"cpu": 4.5, "mps": 1.0, "cuda": 0.2}
-_MAX_CANDIDATES = 8
-
-
-class _DroppedError(Exception):
-    """The feed no longer wants this take."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,13 +87,12 @@ class AudioLDM2Engine:
         compile_backend: str | None = None,
         cache_dir: Path | None = None,
     ) -> None:
-        self._model = model
+        self._weights = Weights(model, "audioldm2", "run `make model`", "run `make model`")
         self._device = device
         self._dtype = dtype
         self._plain = plain
         self._compile_backend = compile_backend
         self._cache_dir = cache_dir
-        self._name = models.public_name(model)
         self._loaded: LoadedModel | None = None
 
     @property
@@ -115,7 +108,7 @@ class AudioLDM2Engine:
         return EngineSpec(
             name="audioldm2",
             version="1" if self._plain else "2",
-            model=self._name,
+            model=self._weights.name,
             sample_rate_hz=SAMPLE_RATE_HZ,
             num_channels=2,
             default_duration_s=10.0,
@@ -125,12 +118,12 @@ class AudioLDM2Engine:
             loop_step_s=0.0 if self._plain else LOOP_STEP_S,
             needs_gpu=True,
             reads_any_text=True,
-            license=models.license_of(self._model),
+            license=models.license_of(self._weights.model),
         )
 
     def installed(self) -> bool:
         """True if the packages and the complete weights are on this machine. Looks only: no import, no network."""
-        return not models.missing_packages() and models.is_complete(self._model)
+        return self._weights.installed()
 
     def import_packages(self) -> None:
         """Import what `load` needs. Done in a thread beside a running event loop, it would stop that for too long.
@@ -141,14 +134,12 @@ class AudioLDM2Engine:
         if self._cache_dir is not None:  # torch decides where compiled code is kept when it is imported
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._cache_dir))
         import_torch()
-        try:
+        with self._weights.importing():
             import diffusers
             import transformers
 
             # Both import lazily; these names bring in all the rest.
             _ = (diffusers.AudioLDM2Pipeline, diffusers.DPMSolverMultistepScheduler, transformers.GPT2LMHeadModel)
-        except Exception as error:
-            raise ModelMissingError("The model's packages cannot be imported: run `make model`.") from error
 
     def load(self, report: Report) -> None:
         """Import the packages and load the weights. Never downloads; a second call does nothing.
@@ -165,31 +156,15 @@ class AudioLDM2Engine:
         if self._loaded is not None:
             return
 
-        def step(number: int) -> None:
-            if not report(Progress("loading", number, NUM_LOADING_STEPS)):
-                raise GenerationCancelled
-
+        step = loading_steps(report, NUM_LOADING_STEPS)
         step(0)
-        folder = self._weights_folder()
+        folder = self._weights.folder()
         self.import_packages()
         device = choose_device(self._device)
         dtype = choose_dtype(device, self._dtype)
-        try:
+        with self._weights.loading(device):
             checkpoint = load_checkpoint(folder, device, dtype, step, movable=not self._plain)
             self._loaded = LoadedModel(checkpoint, self._backend_for(device))
-        except (EngineError, GenerationCancelled):
-            raise
-        except Exception as error:
-            let_go(error)
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"The model does not fit into the free memory of the device `{device.type}`. Close other programs "
-                    "that use it, or run the engine on another device."
-                ) from error
-            raise ModelMissingError(
-                f"The files of the model `{self._name}` are damaged or do not fit the installed packages: run "
-                "`make model`."
-            ) from error
 
     def warm_up(self) -> None:
         """Compile in the background, where that makes it faster; until then it serves uncompiled."""
@@ -280,7 +255,7 @@ class AudioLDM2Engine:
                     self._step([work], active, feed, loaded)
                 return
             active.remove(alone)
-            if not isinstance(error, _DroppedError):
+            if not isinstance(error, DroppedError):
                 feed.finish(alone.take.id, self._failure(error))
             return
         for work, answer in zip(group, answers, strict=True):
@@ -299,7 +274,7 @@ class AudioLDM2Engine:
     def _is_wanted(self, work: _Active) -> bool:
         try:
             work.tell("denoising", work.sampling.step, work.settings.num_inference_steps)
-        except _DroppedError:
+        except DroppedError:
             return False
         return True
 
@@ -317,7 +292,7 @@ class AudioLDM2Engine:
         tell("decoding", 0, 2)
         clip = _checked(loaded.decode(sampling, work.num_frames, lambda stage: tell("decoding", stage, 2)))
         match = None
-        if _num_candidates(work.take.layer) > 1:
+        if work.take.layer.params.get("num_candidates", 1) > 1:
             match = loaded.match(clip, work.settings.prompt, lambda: tell("decoding", 1, 2))
         feed.finish(work.take.id, _finished(clip, work.take), match)
 
@@ -346,7 +321,7 @@ class AudioLDM2Engine:
         """The action's answer; None if the take was dropped or failed, which ends it."""
         try:
             return action()
-        except _DroppedError:
+        except DroppedError:
             return None
         except EngineError as error:
             feed.finish(take.id, error)
@@ -365,61 +340,29 @@ class AudioLDM2Engine:
             raise EngineError("A take needs at least one sample.")
         if take.loop and take.num_samples % _SAMPLES_PER_LATENT:
             raise EngineError(f"A loop of audioldm2 is a whole number of {LOOP_STEP_S:g} s long.")
-        if layer.model not in (None, self._name):
-            raise EngineError(f"This recipe was made with the model `{layer.model}`; this bot runs `{self._name}`.")
-        if layer.num_inference_steps is None or layer.guidance_scale is None:
-            raise EngineError("A layer for audioldm2 needs num_inference_steps and guidance_scale.")
-        if layer.num_inference_steps < 1:
+        num_steps, guidance_scale = checked_layer(layer, "audioldm2", self._weights.name)
+        if num_steps < 1:
             raise EngineError("A layer for audioldm2 needs at least one step.")
-        unknown = sorted(set(layer.params) - {"scheduler", "num_candidates"})
-        if unknown:
-            raise EngineError(f"The audioldm2 engine has no parameter `{unknown[0]}`.")
         scheduler = layer.params.get("scheduler", "ddim")
         if not isinstance(scheduler, str) or scheduler not in SCHEDULERS:
             raise EngineError(f"The audioldm2 engine's schedulers are {', '.join(SCHEDULERS)}.")
-        num_candidates = _num_candidates(layer)
-        if type(num_candidates) is not int or not 1 <= num_candidates <= _MAX_CANDIDATES:
-            raise EngineError(f"num_candidates goes from 1 to {_MAX_CANDIDATES}.")
         return Settings(
             prompt=layer.prompt,
             negative_prompt=layer.negative_prompt or "",
-            num_inference_steps=layer.num_inference_steps,
-            guidance_scale=float(layer.guidance_scale),
+            num_inference_steps=num_steps,
+            guidance_scale=guidance_scale,
             scheduler=scheduler,
             seed=layer.seed,
         )
 
     def _failure(self, error: Exception) -> EngineError:
-        let_go(error)
-        failure: EngineError
-        if is_out_of_memory(error):
-            failure = OutOfMemoryError(
-                "The device ran out of memory while making this clip. A shorter clip may work; if it goes on, close "
-                "other programs that use the device."
-            )
-        else:
-            failure = EngineError("The audioldm2 engine could not make this clip. The bot's log says why.")
-        failure.__cause__ = error
-        return failure
+        advice = "A shorter clip may work; if it goes on, close other programs that use the device."
+        return failure(error, "audioldm2", advice)
 
     def _backend_for(self, device: Any) -> str | None:
         if self._plain:
             return None
         return "inductor" if self._compile_backend is None and device.type == "cuda" else self._compile_backend
-
-    def _weights_folder(self) -> Path:
-        missing = models.missing_packages()
-        if missing:
-            raise ModelMissingError(f"The model's packages are not installed ({', '.join(missing)}): run `make model`.")
-        folder = models.find(self._model)
-        if folder is None:
-            raise ModelMissingError(f"The model `{self._name}` is not on this machine: run `make model`.")
-        faults = models.faults(folder)
-        if faults:
-            raise ModelMissingError(
-                f"The files of the model `{self._name}` are incomplete or damaged ({faults[0]}): run `make model`."
-            )
-        return folder
 
 
 def _plan(take: Take) -> WindowPlan:
@@ -430,10 +373,6 @@ def _plan(take: Take) -> WindowPlan:
 def _num_frames(take: Take) -> int:
     """Latent frames that hold all of the take."""
     return max(1, math.ceil(take.num_samples / _SAMPLES_PER_LATENT))
-
-
-def _num_candidates(layer: Layer) -> Any:
-    return layer.params.get("num_candidates", 1)
 
 
 def _checked(samples: Any) -> Clip:
@@ -460,6 +399,6 @@ def _finished(clip: Clip, take: Take) -> Clip:
 def _teller(take: Take, feed: Feed) -> Callable[..., None]:
     def tell(stage: Stage, step: int = 0, num_steps: int = 0) -> None:
         if not feed.progress(take.id, Progress(stage, step, num_steps)):
-            raise _DroppedError
+            raise DroppedError
 
     return tell

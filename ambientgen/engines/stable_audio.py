@@ -24,12 +24,11 @@ from ambientgen.diffusion.devices import (
     choose_dtype,
     free_memory,
     import_torch,
-    is_out_of_memory,
-    let_go,
 )
 from ambientgen.diffusion.interrupts import interruptible
 from ambientgen.engines.base import Feed, Progress, Report, Stage, Take
-from ambientgen.errors import EngineError, GenerationCancelled, ModelMissingError, OutOfMemoryError
+from ambientgen.engines.weights import DroppedError, Weights, checked_layer, failure, loading_steps
+from ambientgen.errors import EngineError, ModelMissingError
 from ambientgen.recipe import Layer
 from ambientgen.spec import ENGINE_OPTIONS, EngineSpec
 
@@ -56,12 +55,7 @@ _LONGEST_STEP_S = {"cpu": 2.5, "mps": 3.0, "cuda": 0.5}
 _SCHEDULERS = ("ddim", "dpmpp_2m")
 #: torchsde knows places on a path by six digits; 200 steps are nowhere nearer to each other than 0.01.
 _SHORTEST_PATH = 1e-5
-_MAX_CANDIDATES = 8
 _NUM_LOADING_STEPS = 3
-
-
-class _DroppedError(Exception):
-    """The feed no longer wants this take. Raised inside the model's calls: they have no other way to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +75,18 @@ class _Settings:
         Raises:
             EngineError: if it asks for what this engine does not have.
         """
-        if layer.model not in (None, model):
-            raise EngineError(f"This recipe was made with the model `{layer.model}`; this bot runs `{model}`.")
-        if layer.num_inference_steps is None or layer.guidance_scale is None:
-            raise EngineError("A layer for stable-audio needs num_inference_steps and guidance_scale.")
-        if layer.num_inference_steps < 2:
+        num_steps, guidance_scale = checked_layer(layer, "stable-audio", model)
+        if num_steps < 2:
             raise EngineError("A layer for stable-audio needs at least two steps.")  # one has only the last noise level
-        unknown = sorted(set(layer.params) - {"scheduler", "num_candidates"})
-        if unknown:
-            raise EngineError(f"The stable-audio engine has no parameter `{unknown[0]}`.")
         if layer.params.get("scheduler", _SCHEDULERS[0]) not in _SCHEDULERS:
             raise EngineError(f"The stable-audio engine takes the schedulers {', '.join(_SCHEDULERS)}.")
-        # How many takes compete is the renderer's business; here it only has to be a sensible number.
-        num_candidates = layer.params.get("num_candidates", 1)
-        if type(num_candidates) is not int or not 1 <= num_candidates <= _MAX_CANDIDATES:
-            raise EngineError(f"num_candidates goes from 1 to {_MAX_CANDIDATES}.")
         return cls(
             prompt=layer.prompt,
             # Without one the model is guided away from nothing at all, as it was trained; "" would be some text.
             negative_prompt=layer.negative_prompt or None,
             seed=layer.seed,
-            num_steps=layer.num_inference_steps,
-            guidance_scale=float(layer.guidance_scale),
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
         )
 
 
@@ -116,7 +100,7 @@ class StableAudioEngine:
     """
 
     def __init__(self, model: str = DEFAULT_MODEL, device: str | None = None, dtype: str | None = None) -> None:
-        self._model = model
+        self._weights = Weights(model, EXTRA, f"install AmbientGen's `{EXTRA}` extra", _files_cure(model))
         self._device = device
         self._dtype = dtype
         self._facts = models.describe(model)
@@ -150,7 +134,7 @@ class StableAudioEngine:
 
     def installed(self) -> bool:
         """True if the packages and the complete weights are on this machine. Looks only: no import, no network."""
-        return not models.missing_packages(EXTRA) and models.is_complete(self._model)
+        return self._weights.installed()
 
     def import_packages(self) -> None:
         """Import what `load` needs. Done in a thread beside a running event loop, it would stop that for too long.
@@ -159,7 +143,7 @@ class StableAudioEngine:
             ModelMissingError: if a package is missing or broken.
         """
         import_torch()
-        try:
+        with self._weights.importing():
             import diffusers
             import transformers
 
@@ -169,10 +153,6 @@ class StableAudioEngine:
                 diffusers.CosineDPMSolverMultistepScheduler,
                 transformers.T5EncoderModel,
             )
-        except Exception as error:
-            raise ModelMissingError(
-                f"The model's packages cannot be imported: install AmbientGen's `{EXTRA}` extra again."
-            ) from error
 
     def load(self, report: Report) -> None:
         """Import the packages and load the weights. Never downloads; a second call does nothing.
@@ -189,30 +169,14 @@ class StableAudioEngine:
         if self._pipeline is not None:
             return
 
-        def step(number: int) -> None:
-            if not report(Progress("loading", number, _NUM_LOADING_STEPS)):
-                raise GenerationCancelled
-
+        step = loading_steps(report, _NUM_LOADING_STEPS)
         step(0)
-        folder = self._weights_folder()
+        folder = self._weights.folder()
         self.import_packages()
         device = choose_device(self._device)
         dtype = choose_dtype(device, self._dtype)
-        try:
+        with self._weights.loading(device):
             self._pipeline = _load_pipeline(folder, device, dtype, step)
-        except (EngineError, GenerationCancelled):
-            raise
-        except Exception as error:
-            let_go(error)
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"The model does not fit into the free memory of the device `{device.type}`. Close other programs "
-                    "that use it, or run the engine on another device."
-                ) from error
-            raise ModelMissingError(
-                f"The files of the model `{self._facts.model}` are damaged or do not fit the installed packages: "
-                f"{self._cure}."
-            ) from error
 
     def warm_up(self) -> None:
         """Do nothing: it is not compiled."""
@@ -255,7 +219,7 @@ class StableAudioEngine:
 
         def ask() -> None:
             if not feed.progress(take.id, newest):
-                raise _DroppedError
+                raise DroppedError
 
         def tell(stage: Stage, step: int, num_steps: int) -> None:
             nonlocal newest
@@ -269,12 +233,14 @@ class StableAudioEngine:
             models_at_work = (pipeline.text_encoder, pipeline.transformer, pipeline.vae.decoder)
             with import_torch().no_grad(), interruptible(models_at_work, ask):
                 return self._make(take, tell)
-        except _DroppedError:
+        except DroppedError:
             return None
         except EngineError as error:
             return error
         except Exception as error:
-            return self._failure(error)
+            return failure(
+                error, "stable-audio", "Close other programs that use the device; a shorter clip would need as much."
+            )
 
     def _make(self, take: Take, tell: Callable[[Stage, int, int], None]) -> Clip:
         if take.num_samples < 1:
@@ -354,45 +320,18 @@ class StableAudioEngine:
             samples[:, start * _LATENT_SAMPLES : end * _LATENT_SAMPLES] = decoded[:, wanted].cpu().numpy()
         return samples
 
-    def _failure(self, error: Exception) -> EngineError:
-        let_go(error)
-        failure: EngineError
-        if is_out_of_memory(error):
-            failure = OutOfMemoryError(
-                "The device ran out of memory while making this clip. Close other programs that use the device; a "
-                "shorter clip would need as much."
-            )
-        else:
-            failure = EngineError("The stable-audio engine could not make this clip. The bot's log says why.")
-        failure.__cause__ = error
-        return failure
-
     def _not_a_sound(self) -> str:
         dtype = str(self._pipeline.transformer.proj_in.weight.dtype).removeprefix("torch.")
-        cure = f"the weights may be damaged: {self._cure}" if dtype == "float32" else "use the dtype float32"
+        cure = (
+            f"the weights may be damaged: {self._weights.files_cure}" if dtype == "float32" else "use the dtype float32"
+        )
         return f"The model's numbers went out of range in {dtype}, so there is no sound; {cure}."
 
-    @property
-    def _cure(self) -> str:
-        if self._facts.download_bytes == 0:
-            return "put all of the model's files into its folder again"
-        return f"run `{models.download_command(self._model)}`"
 
-    def _weights_folder(self) -> Path:
-        missing = models.missing_packages(EXTRA)
-        if missing:
-            raise ModelMissingError(
-                f"The model's packages are not installed ({', '.join(missing)}): install AmbientGen's `{EXTRA}` extra."
-            )
-        folder = models.find(self._model)
-        if folder is None:
-            raise ModelMissingError(f"The model `{self._facts.model}` is not on this machine: {self._cure}.")
-        faults = models.faults(folder)
-        if faults:
-            raise ModelMissingError(
-                f"The files of the model `{self._facts.model}` are incomplete or damaged ({faults[0]}): {self._cure}."
-            )
-        return folder
+def _files_cure(model: str) -> str:
+    if models.describe(model).download_bytes == 0:
+        return "put all of the model's files into its folder again"
+    return f"run `{models.download_command(model)}`"
 
 
 def _load_pipeline(folder: Path, device: Any, dtype: Any, step: Callable[[int], None]) -> Any:

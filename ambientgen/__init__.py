@@ -10,7 +10,8 @@
 __version__ = "0.1.0"
 
 from ambientgen.errors import AmbientError, EncodingError, EngineError, GenerationCancelled, RequestError
-from ambientgen.recipe import Layer, Recipe, SceneRequest, resolve, unused_options
+from ambientgen.planning import resolve, unused_options
+from ambientgen.recipe import Layer, Recipe, SceneRequest
 from ambientgen.render import Output, Soundscape, render
 from ambientgen.spec import EngineSpec
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from ambientgen import __version__, doctor, models
+from ambientgen import __version__, doctor, ideas, models
 from ambientgen.audio.encode import FORMATS
 from ambientgen.byte_bar import ByteBar
 from ambientgen.console import ProgressBar
@@ -21,12 +22,14 @@ from ambientgen.engines.base import Engine, EngineWithWeights
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
-from ambientgen.recipe import Quality, Recipe, SceneRequest, resolve, rounded_loop, unused_options
+from ambientgen.planning import not_made, resolve, rounded_loop, unused_options
+from ambientgen.recipe import Quality, Recipe, SceneRequest
 from ambientgen.render import Output, Soundscape, render
-from ambientgen.scenes import clean_description, plan
+from ambientgen.scenes import clean_description, explain, plan
 from ambientgen.spec import OPTION_WORDS, EngineSpec
 
 _NO_LIMIT_BYTES = 2**40
+_NUM_IDEAS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"AmbientGen {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_make(commands.add_parser("make", help="make a soundscape from a description"))
+    _add_ideas(commands.add_parser("ideas", help="what to ask for"))
     _add_models(commands.add_parser("models", help="fetch a model's weights, or say whether they are here"))
     _add_doctor(commands.add_parser("doctor", help="check the installation, from the packages to Discord"))
     return parser
@@ -101,8 +105,8 @@ def _make(options: argparse.Namespace) -> int:
         facts = {**soundscape.facts(), "path": str(soundscape.path), "picture_path": str(soundscape.picture_path)}
         unused = {} if request is None else unused_options(request, recipe, [e.spec for e in engines.values()])
         recipe_data = json.loads(soundscape.recipe.to_json())
-        not_made = _not_made(request, recipe, engines)
-        answer = {**facts, "not_used": unused, "not_made": not_made, "recipe": recipe_data}
+        left_out = () if request is None else not_made(request, recipe, [e.spec for e in engines.values()])
+        answer = {**facts, "not_used": unused, "not_made": left_out, "recipe": recipe_data}
         print(json.dumps(answer, ensure_ascii=False, indent=2))
     else:
         _print_summary(request, soundscape, engines, time.perf_counter() - started_at_s)
@@ -199,13 +203,6 @@ def _output(options: argparse.Namespace, recipe: Recipe) -> Output:
     )
 
 
-def _not_made(request: SceneRequest | None, recipe: Recipe, engines: Mapping[str, Engine]) -> tuple[str, ...]:
-    """What an engine with a vocabulary of its own left out of the scene."""
-    if request is None or any(engines[layer.engine].spec.reads_any_text for layer in recipe.layers):
-        return ()
-    return plan(request.description).not_made
-
-
 def _print_summary(
     request: SceneRequest | None, soundscape: Soundscape, engines: Mapping[str, Engine], took_s: float
 ) -> None:
@@ -218,8 +215,10 @@ def _print_summary(
     if request is not None:
         for name, unused in unused_options(request, recipe, [e.spec for e in engines.values()]).items():
             print(f"not used by {name}: {', '.join(OPTION_WORDS.get(option, option) for option in unused)}")
-        if not_made := _not_made(request, recipe, engines):
-            print(f"not made      {', '.join(not_made)}")
+        for line in explain(plan(request.description)) if any(layer.label for layer in recipe.layers) else ():
+            print(f"understood    {line}")
+        if left_out := not_made(request, recipe, [e.spec for e in engines.values()]):
+            print(f"not made      {', '.join(left_out)}")
     rounded = None if request is None else rounded_loop(request, recipe)
     for note in (*([rounded] if rounded else []), *soundscape.notes):
         print(f"note          {note}")
@@ -230,6 +229,18 @@ def _print_summary(
     if soundscape.seam is not None:
         print(f"loop seam     {'clean' if soundscape.seam.clean else 'may be heard'}")
     print(f"sound         {soundscape.path}\npicture       {soundscape.picture_path}")
+
+
+def _add_ideas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("category", nargs="?", metavar="CATEGORY", help=f"one of {', '.join(ideas.categories())}")
+    parser.set_defaults(run=_ideas)
+
+
+def _ideas(options: argparse.Namespace) -> int:
+    for idea in ideas.ideas(options.category, _NUM_IDEAS, secrets.randbits(32), _available(_engines(None))):
+        print(f"  {idea}")
+    print(f'Make one:  python -m ambientgen make "{idea}"')
+    return 0
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:

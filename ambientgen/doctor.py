@@ -31,7 +31,8 @@ from ambientgen.engines.base import Engine
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, EngineError, ModelMissingError
-from ambientgen.recipe import MIN_STEPS, SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import MIN_STEPS, SceneRequest
 from ambientgen.render import SAMPLE_RATE_HZ, Output, render
 
 T = TypeVar("T")

@@ -1,24 +1,18 @@
-"""Asked, decided: `SceneRequest` (what a person asked) becomes `Recipe` (everything decided, complete, JSON)."""
+"""Asked, decided: `SceneRequest` (what a person asked) and `Recipe` (everything decided, complete, JSON).
+
+`ambientgen.planning.resolve` makes the one of the other.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
-from ambientgen import prompts, scenes
-from ambientgen.errors import (
-    EngineNotReadyError,
-    OptionError,
-    RequestError,
-    UnknownEngineError,
-    UnknownSceneError,
-)
-from ambientgen.spec import ENGINE_OPTIONS, EngineSpec
+from ambientgen.errors import OptionError, RequestError
 
 Quality = Literal["draft", "standard", "high"]
 Role = Literal["bed", "events"]
@@ -31,13 +25,6 @@ MIN_STEPS, MAX_STEPS = 10, 200
 MAX_SEED = 2**32 - 1
 MAX_NEGATIVE_PROMPT_CHARS = 300
 DEFAULT_TARGET_LUFS = -20.0
-
-#: steps, scheduler and number of candidate takes of each quality (draft: 20 steps of DPM++ 2M; 50 steps beat 100)
-_QUALITIES: dict[Quality, tuple[int, str, int]] = {
-    "draft": (20, "dpmpp_2m", 1),
-    "standard": (50, "ddim", 1),
-    "high": (50, "ddim", 3),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +84,7 @@ class Layer:
         guidance_scale: or None where the engine has none.
         gain_db: loudness above (+) or below (-) a layer at 0 dB, in LU.
         params: what only this engine understands; it validates them.
+        label: what a person reads of it ("distant thunder"); "" where the prompt says it.
     """
 
     engine: str
@@ -109,6 +97,7 @@ class Layer:
     guidance_scale: float | None = None
     gain_db: float = 0.0
     params: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,78 +154,9 @@ class Recipe:
         return recipe
 
 
-def resolve(
-    request: SceneRequest,
-    available: Sequence[EngineSpec],
-    *,
-    unavailable: Mapping[str, str] | None = None,
-    target_lufs: float = DEFAULT_TARGET_LUFS,
-    longest_s: float = MAX_DURATION_S,
-) -> Recipe:
-    """Decide everything a request leaves open.
-
-    Args:
-        request: what was asked.
-        available: the engines that are ready, the preferred one first.
-        unavailable: engines that exist but cannot serve now, with the reason as the end of "NAME ...".
-        target_lufs: integrated loudness of the finished clip.
-        longest_s: the most that is allowed here; an engine's own length may be longer.
-
-    Raises:
-        RequestError: with words for the person, if the request cannot be met.
-    """
-    check_request(request)
-    description = scenes.clean_description(request.description)
-    spec = _choose_engine(request.engine, available, unavailable or {})
-    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-    duration_s = spec.default_duration_s if request.duration_s is None else float(request.duration_s)
-    duration_s = min(duration_s, longest_s)
-    if request.loop and "loop" in spec.supports:
-        rounded_s = whole_steps_s(duration_s, spec.loop_step_s)
-        duration_s = (
-            rounded_s if rounded_s <= longest_s else whole_steps_s(rounded_s - spec.loop_step_s, spec.loop_step_s)
-        )
-    layers = (
-        (_model_layer(request, description, spec, seed),)
-        if spec.reads_any_text
-        else _planned_layers(description, spec, seed, available)
-    )
-    return Recipe(
-        layers=layers,
-        duration_s=duration_s,
-        loop=request.loop,
-        target_lufs=target_lufs,
-        engine_versions={spec.name: spec.version},
-    )
-
-
 def whole_steps_s(duration_s: float, step_s: float) -> float:
     """The nearest whole number of steps, in seconds; the duration itself where the step is 0."""
     return duration_s if step_s == 0.0 else round(round(duration_s / step_s) * step_s, 6)
-
-
-def rounded_loop(request: SceneRequest, recipe: Recipe) -> str | None:
-    """Words for a loop that is a little longer or shorter than asked, or None."""
-    if request.duration_s is None or not recipe.loop or math.isclose(request.duration_s, recipe.duration_s):
-        return None
-    return f"the loop is {recipe.duration_s:g} s long, not {request.duration_s:g} s: whole frames of its engine"
-
-
-def unused_options(request: SceneRequest, recipe: Recipe, specs: Sequence[EngineSpec]) -> dict[str, tuple[str, ...]]:
-    """The options a person set that an engine of the recipe cannot use: engine name -> option names."""
-    given = {
-        "quality": request.quality != "standard",
-        "negative_prompt": request.negative_prompt is not None,
-        "guidance_scale": request.guidance_scale is not None,
-        "num_inference_steps": request.num_inference_steps is not None,
-    }
-    used_engines = {layer.engine for layer in recipe.layers}
-    unused = {
-        spec.name: tuple(name for name in ENGINE_OPTIONS if given[name] and name not in spec.supports)
-        for spec in specs
-        if spec.name in used_engines
-    }
-    return {name: options for name, options in unused.items() if options}
 
 
 def check_request(request: SceneRequest) -> None:
@@ -263,59 +183,6 @@ def _in_range(option: str, value: float | None, low: float, high: float, unit: s
     if value is not None and not (math.isfinite(value) and low <= value <= high):
         low_words, high_words = (f"{limit}" if isinstance(limit, int) else f"{limit:g}" for limit in (low, high))
         raise OptionError(option, f"`{option}` goes from {low_words} to {high_words}{unit}.")
-
-
-def _choose_engine(name: str | None, available: Sequence[EngineSpec], unavailable: Mapping[str, str]) -> EngineSpec:
-    if name is None:
-        if not available:
-            raise EngineNotReadyError("No engine is ready yet. Please try again in a minute.")
-        return available[0]
-    for spec in available:
-        if spec.name == name:
-            return spec
-    if name in unavailable:
-        raise EngineNotReadyError(f"The engine `{name}` {unavailable[name]}")
-    known = ", ".join(f"`{known}`" for known in sorted({*unavailable, *(spec.name for spec in available)}))
-    raise UnknownEngineError(f"There is no engine of that name. The engines here are {known}.")
-
-
-def _model_layer(request: SceneRequest, description: str, spec: EngineSpec, seed: int) -> Layer:
-    num_steps, scheduler, num_candidates = _QUALITIES[request.quality]
-    wording = prompts.word(description, request.negative_prompt)
-    return Layer(
-        engine=spec.name,
-        model=spec.model,
-        prompt=wording.prompt,
-        negative_prompt=wording.negative_prompt,
-        seed=seed,
-        num_inference_steps=request.num_inference_steps or num_steps,
-        guidance_scale=prompts.DEFAULT_GUIDANCE_SCALE if request.guidance_scale is None else request.guidance_scale,
-        params={"scheduler": scheduler, "num_candidates": num_candidates},
-    )
-
-
-def _planned_layers(
-    description: str, spec: EngineSpec, seed: int, available: Sequence[EngineSpec]
-) -> tuple[Layer, ...]:
-    plan = scenes.plan(description)
-    if not plan.layers:
-        other = next((s.name for s in available if s.reads_any_text), None)
-        hint = f" The engine `{other}` takes any description." if other else ""
-        raise UnknownSceneError(
-            f"The {spec.name} engine cannot place this scene. It makes {scenes.what_it_makes()}.{hint}",
-            scenes.nearest_examples(description),
-        )
-    return tuple(
-        Layer(
-            engine=spec.name,
-            role=planned.role,
-            prompt=planned.label,
-            seed=(seed + index) % (MAX_SEED + 1),
-            gain_db=planned.gain_db,
-            params=dict(planned.params),
-        )
-        for index, planned in enumerate(plan.layers)
-    )
 
 
 def _check_recipe(recipe: Recipe) -> None:

@@ -260,8 +260,14 @@ def finish(
     step(0)
     stems = [(_stem(clips.pop(0), layer, recipe, specs[layer.engine]), layer.gain_db) for layer in recipe.layers]
     step(1)
-    mixed = filters.band_limit(mix.mix(stems) if len(stems) > 1 else stems[0][0])
+    mixed, lifts_db = mix.mix(stems)
+    mixed = filters.band_limit(mixed)
     stems.clear()
+    raised = [
+        f"{layer.label or layer.prompt} was raised by {lift_db:g} dB to be heard"
+        for layer, lift_db in zip(recipe.layers, lifts_db, strict=True)
+        if lift_db >= 1.0  # less is not worth a word
+    ]
     step(2)
     faded = mixed if recipe.loop else loop.fade_edges(mixed)
     del mixed
@@ -301,7 +307,7 @@ def finish(
         integrated_lufs=round(encoded.integrated_lufs, 2),
         peak_dbtp=round(encoded.peak_dbtp, 2),
         seam=seam,
-        notes=tuple(notes),
+        notes=(*notes, *raised),
         shrunk=encoded.shrunk,
         render_time_s=round(time.perf_counter() - started_at_s, 3),
     )

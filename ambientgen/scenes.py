@@ -1,22 +1,21 @@
-"""From a description to a scene plan: which sounds it calls for, how strong, and how far away.
+"""From a description to a scene plan: which sounds it calls for, how strong, how far away, and where.
 
-The vocabulary is data (`scenes.toml`). Reading is deterministic and linear in the length of the text: words are
-looked up longest phrase first; a change of strength or distance goes to the nearest sound in its part of the sentence.
+The vocabulary is data (`ambientgen.vocabulary`). Reading is deterministic and linear in the length of the text: words
+are looked up longest phrase first; a change of strength or distance goes to the nearest sound in its part of the
+sentence; what is negated stays away; a mere setting ("forest") brings its typical sounds only if none is named.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
-import re
-import tomllib
+import itertools
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from importlib import resources
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ambientgen.errors import DescriptionError
+from ambientgen.vocabulary import PUNCTUATION, TOKEN, Category, Meaning, Role, fold, vocabulary, words_of
 
 MIN_DESCRIPTION_CHARS, MAX_DESCRIPTION_CHARS = 3, 500
 MAX_LAYERS = 5
@@ -28,8 +27,16 @@ _DISTANCE_DB, _INTENSITY_DB = -9.0, 6.0
 _JOINERS = "\u200c\u200d"
 #: Shorter words are rarely the name of a sound.
 _MIN_UNKNOWN_CHARS = 3
-_PUNCTUATION = frozenset(",.;:!?()")
-_TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[,.;:!?()]")
+#: How far ahead a modifier or a negation looks for its sound; bounded, so that reading stays linear.
+_LOOK_AHEAD = 8
+_ENDS_A_LIST = PUNCTUATION - {","}
+_PLACE_WORDS = {
+    "room": "inside a room",
+    "hall": "in a large hall",
+    "cave": "in a cave",
+    "outside": "heard from indoors",
+    "underwater": "under water",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +44,23 @@ class PlannedLayer:
     """A sound the description calls for.
 
     Attributes:
+        category: its key in the vocabulary.
         label: what a person reads ("distant thunder").
         role: bed or events.
         gain_db: loudness against a plain bed, in LU.
-        params: for the procedural engine: family, intensity, distance, variant.
+        settings: what the words say of it: intensity, distance, density, brightness (0 to 1), place.
+        variant: of the category, or "".
+        words: the person's own words for it, if they are English and about nothing else; else "".
         because: the words that called for it, in order.
     """
 
+    category: str
     label: str
-    role: Literal["bed", "events"]
+    role: Role
     gain_db: float
-    params: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    variant: str
+    words: str
     because: tuple[str, ...]
 
 
@@ -57,59 +70,62 @@ class ScenePlan:
 
     Attributes:
         layers: empty when nothing was understood.
-        not_made: what was understood but is one sound too many, and words that nothing is known of.
+        too_many: labels of what was understood but is one sound too many.
+        others: parts of the description that name no known sound, in the person's words.
+        unknown: the words nothing is known of.
+        left_out: what the description does not want.
+        wanted: the description without what it does not want.
+        foreign: True if words of another language than English were understood.
     """
 
     layers: tuple[PlannedLayer, ...]
-    not_made: tuple[str, ...] = ()
+    too_many: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    wanted: str = ""
+    foreign: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    family: str
-    label: str
-    strengths: tuple[str, str]
-    role: Literal["bed", "events"]
-    gain_db: float
-    example: str
-    levels: Mapping[str, float]
-    variants: Mapping[str, str]  # variant -> label
+@dataclass(slots=True)
+class _Clause:
+    """A part of the sentence between two words like "with" and "while"; places are positions in the text."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """What one word or phrase can mean; several meanings may stand together."""
-
-    sources: tuple[str, ...] = ()
-    weak_sources: tuple[str, ...] = ()
-    variants: tuple[tuple[str, str], ...] = ()  # (family, variant)
-    intensity: float | None = None
-    distance: float | None = None
-    negates: bool = False
-    breaks: bool = False
-    fills: bool = False
+    start: int
+    stop: int = 0
+    known: set[str] = field(default_factory=set)  # sounds named in it
+    unknown: list[str] = field(default_factory=list)
+    negated: bool = False
+    without: bool = False  # a sound is negated in it
+    located: bool = False  # it says where something is
 
 
 @dataclass(slots=True)
 class _Found:
-    """A source met in the text, while its modifiers are collected."""
+    """A sound met in the text, while its modifiers are collected."""
 
-    family: str
+    category: Category
     clause: int
+    phrase: str
+    text: str  # as it was typed, or its English if that was another language
     because: list[str]
-    weak: bool = False
-    negated: bool = False
-    intensity: float | None = None
-    distance: float | None = None
+    weak: bool
+    manner: bool  # says only how something sounds
+    direct: bool  # named itself, not implied by a word of another category
+    negated: bool
+    settings: dict[str, Any] = field(default_factory=dict)
     variant: str = ""
 
 
 @dataclass(slots=True)
 class _Reading:
     found: list[_Found] = field(default_factory=list)
-    waiting: list[tuple[str, _Meaning]] = field(default_factory=list)  # modifiers before their sound
+    waiting: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)  # modifiers before their sound
     variants: list[tuple[str, str]] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
+    clauses: list[_Clause] = field(default_factory=list)
+    unwanted: list[tuple[int, int]] = field(default_factory=list)  # positions in the text
+    place: str = ""
+    foreign: bool = False
 
 
 def clean_description(text: str) -> str:
@@ -138,212 +154,301 @@ def clean_description(text: str) -> str:
 
 def plan(description: str) -> ScenePlan:
     """The sounds a description calls for. Deterministic; linear in the length of the text."""
-    reading = _read(description)
-    kept = [found for found in reading.found if not found.negated]
-    banned = {found.family for found in reading.found if found.negated}
-    strong = [found for found in kept if not found.weak and found.family not in banned]
-    chosen = strong or [found for found in kept if found.family not in banned]
+    reading = _Reader(description).read()
+    # "a spaceship, no beeping" is still a spaceship, but "a thunderstorm without thunder" has none.
+    named = {found.category.key for found in reading.found if found.direct and not found.negated}
+    banned = {found.category.key for found in reading.found if found.negated} - named
+    kept = [found for found in reading.found if not found.negated and found.category.key not in banned]
+    sure = [found for found in kept if not (found.manner and reading.clauses[found.clause].known)]
+    chosen = [found for found in sure if not found.weak] or sure or kept
     merged: dict[str, _Found] = {}
     for found in chosen:
-        first = merged.setdefault(found.family, found)
+        first = merged.setdefault(found.category.key, found)
         if first is not found:
             first.because += found.because
-            first.intensity = found.intensity if first.intensity is None else first.intensity
-            first.distance = found.distance if first.distance is None else first.distance
-    for family, variant in reading.variants:
-        if family in merged and not merged[family].variant:
-            merged[family].variant = variant
-    layers = [_planned(found) for found in merged.values()]
-    too_many = [layer.label for layer in layers[MAX_LAYERS:]]
-    return ScenePlan(tuple(layers[:MAX_LAYERS]), tuple(dict.fromkeys([*too_many, *reading.unknown])))
-
-
-def what_it_makes() -> str:
-    """Everything the vocabulary knows, as the end of "It makes ..."."""
-    labels = [source.label for source in _vocabulary().sources.values()]
-    return ", ".join(labels[:-1]) + " and " + labels[-1]
-
-
-def examples() -> tuple[str, ...]:
-    """One good description for each sound."""
-    return tuple(source.example for source in _vocabulary().sources.values())
-
-
-def nearest_examples(description: str, count: int = 3) -> tuple[str, ...]:
-    """The examples whose words are spelled most like the description's, nearest first."""
-    known = _vocabulary()
-    tokens = [token for token in _TOKEN.findall(description.casefold()) if len(token) > 2][:40]
-    scores: dict[str, float] = dict.fromkeys(known.sources, 0.0)
-    single = [" ".join(phrase) for phrase, meaning in known.phrases.items() if meaning.sources]
-    for token in dict.fromkeys(tokens):
-        for near in difflib.get_close_matches(token, single, n=2, cutoff=0.75):
-            for family in known.phrases[tuple(near.split())].sources:
-                scores[family] = max(scores[family], difflib.SequenceMatcher(None, token, near).ratio())
-    ranked = sorted(scores, key=lambda family: -scores[family])
-    return tuple(known.sources[family].example for family in ranked[:count])
-
-
-def _read(description: str) -> _Reading:
-    known = _vocabulary()
-    tokens = _TOKEN.findall(description.casefold().replace("-", " "))
-    reading, clause, negating, position = _Reading(), 0, False, 0
-    while position < len(tokens):
-        phrase, meaning, length = known.longest_at(tokens, position)
-        position += length
-        if phrase in _PUNCTUATION or (meaning is not None and meaning.breaks):
-            clause, negating = clause + 1, False
-            continue
-        if meaning is None:
-            if len(phrase) >= _MIN_UNKNOWN_CHARS and not negating:
-                reading.unknown.append(phrase)
-            continue
-        if meaning.negates:
-            negating = True
-            continue
-        reading.variants += meaning.variants
-        new = [_Found(family, clause, [phrase]) for family in meaning.sources]
-        new += [_Found(family, clause, [phrase], weak=True) for family in meaning.weak_sources]
-        for found in new:
-            found.negated = negating
-            found.intensity = known.sources[found.family].levels.get(phrase)
-            _take_waiting(found, reading.waiting)
-        if new:
-            reading.waiting = []
-            reading.found += new
-        elif meaning.intensity is not None or meaning.distance is not None:
-            _place_modifier(phrase, meaning, reading, known, tokens, position)
-    for phrase, meaning in reading.waiting:
-        _modify(reading.found[-1:], phrase, meaning)
-    return reading
-
-
-def _place_modifier(
-    phrase: str, meaning: _Meaning, reading: _Reading, known: _Vocabulary, tokens: list[str], position: int
-) -> None:
-    """A modifier goes to the next sound in its clause ("heavy rain"), else to the one before ("rain, far away")."""
-    if not reading.found or known.sound_follows(tokens, position):
-        reading.waiting.append((phrase, meaning))
-        return
-    last = reading.found[-1]
-    together = [found for found in reading.found if found.because[0] == last.because[0] and found.clause == last.clause]
-    _modify(together, phrase, meaning)
-
-
-def _take_waiting(found: _Found, waiting: list[tuple[str, _Meaning]]) -> None:
-    for phrase, meaning in waiting:
-        _modify([found], phrase, meaning)
-
-
-def _modify(targets: list[_Found], phrase: str, meaning: _Meaning) -> None:
-    for found in targets:
-        if meaning.intensity is not None:
-            found.intensity = meaning.intensity
-        if meaning.distance is not None:
-            found.distance = meaning.distance
-        found.because.append(phrase)
-
-
-def _planned(found: _Found) -> PlannedLayer:
-    source = _vocabulary().sources[found.family]
-    intensity = 0.5 if found.intensity is None else found.intensity
-    distance = 0.0 if found.distance is None else found.distance
-    strength = source.strengths[0] if intensity < 0.35 else source.strengths[1] if intensity > 0.65 else ""
-    place = "distant" if distance > 0.35 else ""
-    label = source.variants.get(found.variant, "")
-    noun = f"{source.label} {label}" if label.startswith(("on ", "in ")) else label or source.label
-    return PlannedLayer(
-        label=" ".join(part for part in (strength, place, noun) if part),
-        role=source.role,
-        gain_db=round(source.gain_db + _DISTANCE_DB * distance + _INTENSITY_DB * (intensity - 0.5), 2),
-        params={"family": found.family, "intensity": intensity, "distance": distance, "variant": found.variant},
-        because=tuple(dict.fromkeys(found.because)),
+            first.settings = {**found.settings, **first.settings}
+    for key, variant in reading.variants:
+        if key in merged and not merged[key].variant:
+            merged[key].variant = variant
+    words = _own_words(description, reading, chosen)
+    layers = [_planned(found, reading.place, words.get(found.category.key, "")) for found in merged.values()]
+    others = [
+        _tidy(description[clause.start : clause.stop])
+        for clause in reading.clauses
+        if clause.unknown and not (clause.known or clause.negated or clause.located)
+    ]
+    return ScenePlan(
+        layers=tuple(layers[:MAX_LAYERS]),
+        too_many=tuple(layer.label for layer in layers[MAX_LAYERS:]),
+        others=tuple(dict.fromkeys(filter(None, others))),
+        unknown=tuple(dict.fromkeys(word for clause in reading.clauses for word in clause.unknown)),
+        left_out=tuple(dict.fromkeys(found.text for found in reading.found if found.negated)),
+        wanted=_without(description, reading.unwanted),
+        foreign=reading.foreign,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Vocabulary:
-    sources: Mapping[str, _Source]
-    phrases: Mapping[tuple[str, ...], _Meaning]
-    longest: int
+def explain(plan: ScenePlan) -> list[str]:
+    """Which words led to what, a line for each sound."""
+    lines = [f"{layer.label} ← {', '.join(layer.because)}" for layer in plan.layers]
+    return [*lines, *(f"no {label}" for label in plan.left_out)]
 
-    def longest_at(self, tokens: list[str], position: int) -> tuple[str, _Meaning | None, int]:
-        """The longest known phrase that starts here, what it means, and how many tokens it takes."""
-        for length in range(min(self.longest, len(tokens) - position), 0, -1):
-            words = tuple(tokens[position : position + length])
-            for last in _singulars(words[-1]):
-                meaning = self.phrases.get((*words[:-1], last))
-                if meaning is not None:
-                    return " ".join((*words[:-1], last)), meaning, length
-        return tokens[position], None, 1
 
-    def sound_follows(self, tokens: list[str], position: int) -> bool:
-        """True if a sound comes before the clause ends. Looks a few words ahead only, so reading stays linear."""
-        end = min(len(tokens), position + 6)
+def what_it_makes(families: frozenset[str]) -> str:
+    """Every sound that an engine with these textures knows, as the end of "It makes ..."."""
+    labels = [c.label for c in vocabulary().categories.values() if c.family and c.family[0] in families]
+    return ", ".join(labels[:-1]) + " and " + labels[-1]
+
+
+def nearest_examples(description: str, families: frozenset[str], count: int = 3) -> tuple[str, ...]:
+    """Ideas for an engine with these textures whose words are spelled most like the description's, nearest first."""
+    known = vocabulary()
+    tokens = [token for token in words_of(description) if len(token) > 2][:40]
+    able = {key: c for key, c in known.categories.items() if c.family and c.family[0] in families}
+    scores = dict.fromkeys(able, 0.0)
+    single = [phrase[0] for phrase, meaning in known.phrases.items() if len(phrase) == 1 and meaning.calls]
+    for token in dict.fromkeys(tokens):
+        for near in difflib.get_close_matches(token, single, n=2, cutoff=0.75):
+            for key in known.phrases[near,].calls:
+                if key in scores:
+                    scores[key] = max(scores[key], difflib.SequenceMatcher(None, token, near).ratio())
+    ranked = sorted(scores, key=lambda key: -scores[key])
+    return tuple(able[key].ideas[0] for key in ranked[:count])
+
+
+class _Reader:
+    """One pass over a description."""
+
+    def __init__(self, description: str) -> None:
+        self._known = vocabulary()
+        self._description = description
+        matches = list(TOKEN.finditer(description.replace("-", " ")))
+        self._tokens = [match[0] if match[0] in PUNCTUATION else fold(match[0]) for match in matches]
+        self._spans = [match.span() for match in matches]
+        self._reading = _Reading()
+        self._negating: tuple[int, bool] | None = None  # where it began in the text, and if it governs a list
+        self._last_sound = (0, 0)  # where the last sound stands in the text
+
+    def read(self) -> _Reading:
+        reading, position = self._reading, 0
+        reading.clauses.append(_Clause(self._spans[0][0] if self._spans else 0))
+        while position < len(self._tokens):
+            meaning, length = (
+                (None, 1) if self._tokens[position] in PUNCTUATION else self._known.longest_at(self._tokens, position)
+            )
+            start, stop = self._spans[position][0], self._spans[position + length - 1][1]
+            if self._ends_clause(position, length, meaning):
+                self._new_clause(stop, located=meaning is not None and meaning.locates)
+            elif meaning is None:
+                self._unknown(self._tokens[position])
+            else:
+                self._take_in(meaning, position + length, start)
+            if meaning is None or not (meaning.breaks or meaning.locates):
+                reading.clauses[-1].stop = stop
+            position += length
+        self._end_negation(self._spans[-1][1] if self._spans else 0)
+        for phrase, modifies in reading.waiting:
+            if reading.found:
+                _modify(reading.found[-1:], phrase, modifies)
+        return reading
+
+    def _ends_clause(self, position: int, length: int, meaning: Meaning | None) -> bool:
+        mark = self._tokens[position] if self._tokens[position] in PUNCTUATION else ""
+        if not mark and (meaning is None or not (meaning.breaks or meaning.locates)):
+            return False
+        if self._negating is None:
+            return True
+        if mark == ",":  # "no birds, people or cars" is one list
+            return not self._or_follows(position + 1)
+        governs_list = self._negating[1] and meaning is not None and meaning.english == "and"
+        return not (governs_list and self._sound_at(position + length))
+
+    def _new_clause(self, at: int, *, located: bool) -> None:
+        self._end_negation(self._reading.clauses[-1].stop)
+        self._reading.clauses.append(_Clause(at, at, located=located))
+
+    def _end_negation(self, at: int) -> None:
+        if self._negating is not None:
+            self._reading.unwanted.append((self._negating[0], at))
+            self._negating = None
+
+    def _unknown(self, token: str) -> None:
+        if len(token) >= _MIN_UNKNOWN_CHARS and self._negating is None:
+            self._reading.clauses[-1].unknown.append(token)
+
+    def _take_in(self, meaning: Meaning, after: int, start: int) -> None:
+        reading, clause = self._reading, self._reading.clauses[-1]
+        reading.foreign |= meaning.foreign and not meaning.fills
+        if meaning.negates or meaning.negates_list:
+            if self._negating is None:
+                self._negating = (start, meaning.negates_list)
+                clause.without = False
+            clause.negated |= not clause.known
+            return
+        if meaning.negates_before and self._just_named(after):
+            reading.found[-1].negated = True
+            clause.known.discard(reading.found[-1].category.key)
+            reading.unwanted.append((self._last_sound[0], self._spans[after - 1][1]))
+            return
+        if self._negating is None:
+            reading.variants += meaning.variants
+            place = meaning.modifies.get("place", "")
+            reading.place = place if place and place != "outside" else reading.place
+        # "without birds in the forest": the forest is still there.
+        negated = self._negating is not None and (bool(meaning.calls or meaning.manners) or not clause.without)
+        text = self._description[start : self._spans[after - 1][1]]
+        new = [
+            self._found(key, meaning, text, weak=False, negated=negated) for key in (*meaning.calls, *meaning.manners)
+        ]
+        new += [self._found(key, meaning, text, weak=True, negated=negated) for key in meaning.settings]
+        if negated:
+            clause.without |= bool(meaning.calls or meaning.manners)
+        if new:
+            self._last_sound = (start, self._spans[after - 1][1])
+            for found in new:
+                for phrase, modifies in reading.waiting:
+                    _modify([found], phrase, modifies)
+            reading.waiting = []
+            reading.found += new
+            if not negated:
+                clause.known.update(meaning.calls)
+        elif meaning.modifies and self._negating is None:
+            self._place_modifier(meaning.english, meaning.modifies, after)
+
+    def _found(self, key: str, meaning: Meaning, text: str, *, weak: bool, negated: bool) -> _Found:
+        category, clause = self._known.categories[key], len(self._reading.clauses) - 1
+        direct = not weak and key not in meaning.implied
+        text = meaning.english if meaning.foreign else text
+        manner = not weak and key not in meaning.calls
+        found = _Found(
+            category,
+            clause,
+            meaning.english,
+            text,
+            [meaning.english],
+            weak,
+            manner,
+            direct,
+            negated,
+        )
+        if key in meaning.levels:
+            found.settings["intensity"] = meaning.levels[key]
+        return found
+
+    def _place_modifier(self, phrase: str, modifies: Mapping[str, Any], after: int) -> None:
+        """A modifier goes to the next sound in its clause ("heavy rain"), else to the one before ("rain, far away")."""
+        found = self._reading.found
+        if not found or self._sound_follows(after):
+            self._reading.waiting.append((phrase, modifies))
+            return
+        last = found[-1]
+        together = itertools.takewhile(lambda f: (f.phrase, f.clause) == (last.phrase, last.clause), reversed(found))
+        _modify(together, phrase, modifies)
+
+    def _just_named(self, after: int) -> bool:
+        """True if a sound stands right before the token that ends at `after` ("wind free")."""
+        return after >= 2 and bool(self._reading.found) and self._spans[after - 2][1] == self._last_sound[1]
+
+    def _sound_at(self, position: int) -> bool:
+        if position >= len(self._tokens):
+            return False
+        meaning, _ = self._known.longest_at(self._tokens, position)
+        return meaning is not None and bool(meaning.sounds)
+
+    def _sound_follows(self, position: int) -> bool:
+        """True if a sound comes before the clause ends."""
+        end = min(len(self._tokens), position + _LOOK_AHEAD)
         while position < end:
-            phrase, meaning, length = self.longest_at(tokens, position)
-            if phrase in _PUNCTUATION:
+            if self._tokens[position] in PUNCTUATION:
                 return False
-            if meaning is not None and (meaning.breaks or meaning.negates):
+            meaning, length = self._known.longest_at(self._tokens, position)
+            if meaning is not None and (meaning.breaks or meaning.locates or meaning.negates or meaning.negates_list):
                 return False
-            if meaning is not None and (meaning.sources or meaning.weak_sources):
+            if meaning is not None and meaning.sounds:
                 return True
             position += length
         return False
 
-
-def _singulars(word: str) -> tuple[str, ...]:
-    """The word itself, then what it may be the plural of."""
-    forms = [word]
-    if word.endswith("ies") and len(word) > 4:
-        forms.append(word[:-3] + "y")
-    if word.endswith("es") and len(word) > 3:
-        forms.append(word[:-2])
-    if word.endswith("s") and len(word) > 2:
-        forms.append(word[:-1])
-    return tuple(forms)
+    def _or_follows(self, position: int) -> bool:
+        """True if an "or" comes before anything that ends a list."""
+        for word in self._tokens[position : position + _LOOK_AHEAD]:
+            meaning = self._known.phrases.get((word,))
+            if meaning is not None and meaning.joins:
+                return True
+            if word in _ENDS_A_LIST or (meaning is not None and (meaning.breaks or meaning.locates)):
+                return False
+        return False
 
 
-@functools.cache
-def _vocabulary() -> _Vocabulary:
-    data = tomllib.loads((resources.files("ambientgen") / "scenes.toml").read_text(encoding="utf-8"))
-    phrases: dict[tuple[str, ...], _Meaning] = {}
+def _modify(targets: Iterable[_Found], phrase: str, modifies: Mapping[str, Any]) -> None:
+    for found in targets:
+        found.settings.update(modifies)
+        found.because.append(phrase)
 
-    def mean(phrase: str, **more: Any) -> None:
-        key = tuple(_TOKEN.findall(phrase.casefold().replace("-", " ")))
-        old = phrases.get(key, _Meaning())
-        joined = {
-            name: getattr(old, name) + value if isinstance(value, tuple) else value for name, value in more.items()
-        }
-        phrases[key] = replace(old, **joined)
 
-    sources: dict[str, _Source] = {}
-    for entry in data["source"]:
-        family, variants = entry["family"], entry.get("variants", {})
-        sources[family] = _Source(
-            family=family,
-            label=entry["label"],
-            strengths=tuple(entry.get("strengths", ("light", "heavy"))),
-            role=entry["role"],
-            gain_db=entry["gain_db"],
-            example=entry["example"],
-            levels=entry.get("levels", {}),
-            variants={name: variant["label"] for name, variant in variants.items()},
-        )
-        for phrase in entry["words"]:
-            mean(phrase, sources=(family,))
-        for phrase in entry.get("weak", ()):
-            mean(phrase, weak_sources=(family,))
-        for name, variant in variants.items():
-            for phrase in variant["words"]:
-                mean(phrase, variants=((family, name),))
-    for phrase, value in data["intensity"].items():
-        mean(phrase, intensity=float(value))
-    for phrase, value in data["distance"].items():
-        mean(phrase, distance=float(value))
-    for phrase in data["negations"]:
-        mean(phrase, negates=True)
-    for phrase in data["breaks"]:
-        mean(phrase, breaks=True)
-    for phrase in data["fillers"]:
-        mean(phrase, fills=True)
-    return _Vocabulary(sources, phrases, max(map(len, phrases)))
+def _own_words(description: str, reading: _Reading, chosen: list[_Found]) -> dict[str, str]:
+    """For each sound that has a part of the sentence to itself, that part with what hangs on to it."""
+    if reading.foreign:
+        return {}
+    own: dict[str, str] = {}
+    for found in chosen:
+        clause = reading.clauses[found.clause]
+        if (clause.known or {found.category.key}) != {found.category.key} or found.weak or found.category.key in own:
+            continue
+        stop = clause.stop
+        for later in itertools.islice(reading.clauses, found.clause + 1, None):
+            if later.known or later.unknown or later.negated or later.stop == later.start:
+                break
+            stop = later.stop
+        own[found.category.key] = _without(description[:stop], [(0, clause.start), *reading.unwanted])
+    return own
+
+
+def _without(description: str, spans: list[tuple[int, int]]) -> str:
+    """The description with these spans cut out, and what they leave hanging."""
+    kept, position = [], 0
+    for start, stop in sorted(spans):
+        kept.append(description[position:start])
+        position = max(position, stop)
+    return _tidy("".join([*kept, description[position:]]))
+
+
+_HANGING = frozenset(["with", "and", "but", "while", "or", "plus", "as", "over", "just", "only", "please"])
+
+
+def _tidy(text: str) -> str:
+    """A part of a sentence without the connecting words and the punctuation at its ends."""
+    words = " ".join(text.split()).replace(" ,", ",").strip(" ,.;:!?()–—").split(" ")
+    while words and words[-1].casefold().strip(",;") in _HANGING:
+        words.pop()
+    while words and words[0].casefold() in _HANGING:
+        words.pop(0)
+    return " ".join(words).strip(" ,.;:!?()–—")
+
+
+def _planned(found: _Found, scene_place: str, words: str) -> PlannedLayer:
+    category = found.category
+    settings = {
+        "intensity": 0.5,
+        "distance": 0.0,
+        "brightness": 0.5,
+        "density": 0.5,
+        "place": scene_place,
+        **found.settings,
+    }
+    intensity, distance = settings["intensity"], settings["distance"]
+    strength = category.strengths[0] if intensity < 0.35 else category.strengths[1] if intensity > 0.65 else ""
+    far = "distant" if distance > 0.35 else ""
+    label = category.variants.get(found.variant, "")
+    noun = f"{category.label} {label}" if label.startswith(("on ", "in ")) else label or category.label
+    place = _PLACE_WORDS.get(settings["place"], "") if settings["place"] != "cave" or category.key != "cave" else ""
+    return PlannedLayer(
+        category=category.key,
+        label=" ".join(part for part in (strength, far, noun, place) if part),
+        role=category.role,
+        gain_db=round(category.loudness_db + _DISTANCE_DB * distance + _INTENSITY_DB * (intensity - 0.5), 2),
+        settings=settings,
+        variant=found.variant,
+        words=words,
+        because=tuple(dict.fromkeys(found.because)),
+    )

@@ -26,9 +26,10 @@ class EngineSpec:
         supports: the names in `ENGINE_OPTIONS` that change its sound, and "loop" if its takes can join their own end
             to their beginning.
         needs_gpu: True if it runs on the one GPU thread (also when that thread uses the CPU), False for the CPU pool.
-        reads_any_text: True if any description works; False if it only makes what it knows.
         license: the license of the weights, in one line.
         loop_step_s: a loop it makes itself is a whole number of these; 0: of any length.
+        textures: the texture families it makes by rule; empty for an engine that reads a prompt.
+        max_prompt_tokens: what its text encoder can take.
     """
 
     name: str
@@ -41,6 +42,12 @@ class EngineSpec:
     longest_step_s: float
     supports: frozenset[str]
     needs_gpu: bool
-    reads_any_text: bool
     license: str
     loop_step_s: float = 0.0
+    textures: frozenset[str] = frozenset()
+    max_prompt_tokens: int = 512
+
+    @property
+    def reads_any_text(self) -> bool:
+        """True if any description works; False if it only makes what it knows."""
+        return not self.textures

@@ -30,13 +30,16 @@ BANDS_HZ = (31.5, 63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 #: Recording -> the layers that stand for it: (family, variant, intensity, level in dB).
 PAIRS: dict[str, tuple[tuple[str, str, float, float], ...]] = {
     "rain.ogg": (("rain", "open", 0.5, 0.0),),
-    "storm.ogg": (("rain", "open", 0.7, -14.0), ("thunder", "thunder", 0.5, 0.0)),
+    "storm.ogg": (("thunder", "rolling", 0.5, 0.0),),
     "wind.ogg": (("wind", "open", 0.5, 0.0),),
     "waves.ogg": (("ocean", "waves", 0.5, 0.0),),
     "fireplace.ogg": (("fire", "hearth", 0.5, 0.0),),
     "summer-night.ogg": (("insects", "crickets", 0.5, 0.0),),
     "birds.ogg": (("birds", "songbirds", 0.5, 0.0),),
     "coffee-shop.ogg": (("cafe", "murmur", 0.5, 0.0),),
+    "train.ogg": (("train", "train", 0.5, 0.0),),
+    "city.ogg": (("city", "traffic", 0.5, 0.0),),
+    "boat.ogg": (("ship", "ship", 0.5, 0.0),),
 }
 
 

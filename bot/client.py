@@ -14,7 +14,7 @@ from discord import app_commands
 
 from ambientgen.errors import RequestError
 from ambientgen.recipe import SceneRequest
-from bot.cogs import about, generate, library, preset
+from bot.cogs import about, generate, ideas, library, preset
 from bot.errors import DISCORD_ERRORS, words_for, words_for_bug
 from bot.services import Services
 from bot.ui import actions
@@ -66,7 +66,7 @@ class AmbientClient(discord.Client):
             allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=True),
             allowed_installs=app_commands.AppInstallationType(guild=True),
         )
-        for cog in (generate, preset, library, about):
+        for cog in (generate, ideas, preset, library, about):
             cog.add_commands(group, self.services)
         self.tree.add_command(group)
         self.add_dynamic_items(*DYNAMIC_ITEMS)
@@ -97,6 +97,12 @@ class AmbientClient(discord.Client):
         """A button on the panel of ideas."""
         request = SceneRequest(description=scene)
         await self._guarded(interaction, self.services.ask(interaction, request, private=private))
+
+    async def more_ideas(self, interaction: Interaction, category: str | None, *, private: bool) -> None:
+        """Other ideas on the panel."""
+        await self._guarded(
+            interaction, ideas.show_ideas(self.services, interaction, "", category=category, private=private)
+        )
 
     async def show_history(self, interaction: Interaction, page: int) -> None:
         """A page button under the history."""

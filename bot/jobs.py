@@ -322,7 +322,7 @@ class JobQueue:
     async def _run(self, job: Job, handle: Handle) -> None:
         outcome: Soundscape | Exception
         handed_over_s = time.monotonic()
-        log.info("job %s starts: %s, %.0f s", job.id, job.recipe.layers[0].engine, job.recipe.duration_s)
+        log.info("job %s starts: %s, %.0f s", job.id, _engines(job.recipe), job.recipe.duration_s)
         try:
             await self._store.jobs.start(job.id, _now())
             outcome = await handle.result()
@@ -333,7 +333,7 @@ class JobQueue:
             self._handles.pop(job.id, None)
             elapsed_s = time.monotonic() - handed_over_s
         verdict = "done" if isinstance(outcome, Soundscape) else type(outcome).__name__
-        log.info("job %s ends: %s, %s, %.1f s", job.id, verdict, job.recipe.layers[0].engine, elapsed_s)
+        log.info("job %s ends: %s, %s, %.1f s", job.id, verdict, _engines(job.recipe), elapsed_s)
         self._top_up()
         await self._end(job, outcome)
 
@@ -406,7 +406,7 @@ class JobQueue:
         total_s = 0.0
         for other in (*ahead, job_id):
             recipe = self._pending[other].recipe
-            pace = self._pace.get(recipe.layers[0].engine)
+            pace = self._pace.get(_slowest_engine(recipe))
             if pace is None:
                 return None
             handle = self._handles.get(other)
@@ -416,7 +416,7 @@ class JobQueue:
         return total_s
 
     def _learn_pace(self, soundscape: Soundscape) -> None:
-        engine = soundscape.recipe.layers[0].engine
+        engine = _slowest_engine(soundscape.recipe)
         newest = soundscape.render_time_s / self._amount(soundscape.recipe)
         old = self._pace.get(engine, newest)
         self._pace[engine] = old + _PACE_WEIGHT * (newest - old)
@@ -429,12 +429,22 @@ class JobQueue:
             * num_candidates(layer)
             * (layer.num_inference_steps or 1)
             for layer in recipe.layers
+            if layer.engine == _slowest_engine(recipe)
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _slowest_engine(recipe: Recipe) -> str:
+    """The engine that a recipe's time depends on: one with weights, if any."""
+    return next((layer.engine for layer in recipe.layers if layer.model), recipe.layers[0].engine)
+
+
+def _engines(recipe: Recipe) -> str:
+    return " + ".join(dict.fromkeys(layer.engine for layer in recipe.layers))
 
 
 def _outcome_fields(job: Job, outcome: Soundscape | Exception) -> Mapping[str, Any]:

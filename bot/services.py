@@ -10,7 +10,8 @@ import discord
 
 from ambientgen.errors import OptionError
 from ambientgen.executor import Executor
-from ambientgen.recipe import SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import SceneRequest
 from ambientgen.scenes import clean_description
 from bot.clips import Clips
 from bot.delivery import DEFAULT_UPLOAD_LIMIT_BYTES, Delivery

@@ -9,7 +9,8 @@ from pathlib import Path
 from ambientgen.console import ProgressBar
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import StorageError
-from ambientgen.recipe import SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import SceneRequest
 from ambientgen.render import Output, Soundscape, render
 from bot.client import invite_url
 

@@ -22,7 +22,7 @@ class SwellEngine:
     device = "cpu"
     spec = EngineSpec(
         name="swell", version="1", model=None, sample_rate_hz=RATE_HZ, num_channels=1, default_duration_s=5.0,
-        longest_good_s=60.0, longest_step_s=0.1, supports=frozenset(), needs_gpu=False, reads_any_text=True,
+        longest_good_s=60.0, longest_step_s=0.1, supports=frozenset(), needs_gpu=False,
         license="MIT",
     )  # fmt: skip
 

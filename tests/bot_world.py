@@ -98,8 +98,9 @@ class World:
     moderator: simcord.MemberActor
 
     async def ask(self, *, by: simcord.MemberActor | None = None, **options: Any) -> simcord.InteractionResult:
-        """`/ambient generate`; two seconds of rain unless the options say otherwise."""
-        options = {"scene": "gentle rain", "duration": 2, **options}
+        """`/ambient generate`; two seconds of rain by the scripted engine unless the options say otherwise."""
+        options = {"scene": "gentle rain", "duration": 2, "engine": "audioldm2", **options}
+        options = {name: value for name, value in options.items() if value is not None}
         return await (by or self.asker).slash(self.channel, "ambient generate", **options)
 
     async def command(

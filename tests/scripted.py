@@ -47,7 +47,6 @@ class ScriptedEngine:
             longest_step_s=0.1,
             supports=frozenset(ENGINE_OPTIONS),
             needs_gpu=needs_gpu,
-            reads_any_text=True,
             license="CC BY-NC-SA 4.0 (non-commercial)",
         )
         self.device: str | None = None

@@ -179,8 +179,8 @@ def test_mix_balances_by_loudness() -> None:
     """Each stem enters at the reference loudness plus its gain, however loud it was made."""
     quiet, loud = Clip(noise(5, RATE_HZ * 2, 0.0, 0.001), RATE_HZ), Clip(noise(6, RATE_HZ * 2, 0.5, 0.9), RATE_HZ)
     silent = Clip(np.zeros_like(loud.samples), RATE_HZ)
-    assert integrated_lufs(mix([(quiet, 0.0), (silent, 0.0)])) == pytest.approx(REFERENCE_LUFS, abs=0.05)
-    difference = mix([(quiet, 0.0), (loud, -6.0)]).samples - mix([(quiet, 0.0)]).samples
+    assert integrated_lufs(mix([(quiet, 0.0), (silent, 0.0)])[0]) == pytest.approx(REFERENCE_LUFS, abs=0.05)
+    difference = mix([(quiet, 0.0), (loud, -6.0)])[0].samples - mix([(quiet, 0.0)])[0].samples
     assert integrated_lufs(Clip(difference, RATE_HZ)) == pytest.approx(REFERENCE_LUFS - 6, abs=0.05)
 
 

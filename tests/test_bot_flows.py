@@ -21,7 +21,9 @@ from scripted import silence
 
 from ambientgen import scenes
 from ambientgen.audio import encode
-from ambientgen.recipe import Recipe, SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import Recipe, SceneRequest
+from ambientgen.synth.params import VARIANTS
 from bot.client import AmbientClient
 from bot.cogs.about import COMMANDS
 from bot.store import Job, Jobs
@@ -134,7 +136,10 @@ async def test_an_engine_that_reads_no_prompt_says_what_it_did_not_use(tmp_path:
         answer, job = await world.make(engine="procedural", scene="gentle rain with distant thunder", steps=20)
         assert job.status == "done"
         card = card_of(answer)
-        assert field_of(card, "Made of") == "\n".join(f"• {layer.prompt}" for layer in job.recipe.layers)
+        assert field_of(card, "Made of").splitlines() == [
+            "• light rain · bed by procedural",
+            "• distant thunder · events by procedural",
+        ]
         assert "not used by procedural: `steps`" in field_of(card, "Good to know")
 
 
@@ -144,7 +149,7 @@ async def test_a_warming_engine_is_named_and_another_serves(tmp_path: Path) -> N
     async with open_world(tmp_path, is_warm=False, load_gate=loading) as world:
         assert "warming up" in private_words(await world.ask(engine="audioldm2"))
         assert await world.wrote_nothing()
-        answer = await world.ask()
+        answer = await world.ask(engine=None)
         job = await world.outcome()
         loading.set()
         assert job.recipe.layers[0].engine == "procedural"
@@ -433,7 +438,7 @@ async def test_a_preset_from_save_to_delete(tmp_path: Path) -> None:
         assert "Night rain" in card_of(await world.command("preset list", by=world.other)).description
         choices = await world.other.autocomplete(world.channel, "ambient generate", "preset", "NIGHT")
         # Another's preset travels by its number, as two people may use one name.
-        assert [choice["name"] for choice in choices] == ["Night rain (server)"]
+        assert [choice["name"] for choice in choices if "built in" not in choice["name"]] == ["Night rain (server)"]
         await world.command("generate", by=world.other, preset=choices[0]["value"])
         numbered = await world.outcome()
         assert (numbered.preset_id, numbered.request.description) == (1, first.request.description)
@@ -455,7 +460,8 @@ async def test_a_preset_from_save_to_delete(tmp_path: Path) -> None:
         assert "Deleted" in private_words(await world.command("preset delete", by=world.moderator, name="night rain"))
         assert "no preset" in private_words(await world.command("preset show", name="night rain"))
         assert "no preset" in private_words(await world.command("preset list"))
-        assert await world.asker.autocomplete(world.channel, "ambient preset show", "name", "") == []
+        left = await world.asker.autocomplete(world.channel, "ambient preset show", "name", "")
+        assert all("built in" in choice["name"] for choice in left)
 
 
 async def test_a_preset_alone_is_enough(tmp_path: Path) -> None:
@@ -480,7 +486,8 @@ async def test_a_preset_needs_a_finished_sound_one_may_see(tmp_path: Path) -> No
         said = private_words(await world.command("preset save", by=world.other, name="x", id=job.id))
         assert said == "There is no sound of that id here."
         await world.command("preset save", name="x", id=job.id)
-        assert await world.other.autocomplete(world.channel, "ambient generate", "preset", "x") == []
+        choices = await world.other.autocomplete(world.channel, "ambient generate", "preset", "x")
+        assert [choice["name"] for choice in choices] == ["Box fan (built in)"]
 
 
 async def test_a_presets_name_is_checked(tmp_path: Path) -> None:
@@ -502,7 +509,7 @@ async def test_a_full_page_of_hostile_presets_can_be_listed(tmp_path: Path) -> N
             await world.services.store.presets.save(world.other.id, world.guild.id, name, request)
         answer = await world.command("preset list")
         assert len(card_of(answer).description) <= 4096
-        assert card_of(answer).footer.text == "page 1 of 2"
+        assert card_of(answer).footer.text.startswith("page 1 of 2 ·")
 
 
 async def test_the_number_of_presets_has_an_end(tmp_path: Path) -> None:
@@ -514,7 +521,7 @@ async def test_the_number_of_presets_has_an_end(tmp_path: Path) -> None:
             await presets.save(world.asker.id, world.guild.id, f"p{number}", SceneRequest(description="rain"))
         assert "the most one person can have" in private_words(await world.command("preset save", name="one more"))
         answer = await world.command("preset list", page=2)
-        assert card_of(answer).footer.text == "page 2 of 10"
+        assert card_of(answer).footer.text.startswith("page 2 of 10 ·")
         assert "no preset on that page" in private_words(await world.command("preset list", page=11))
         choices = await world.asker.autocomplete(world.channel, "ambient generate", "preset", "p")
         assert len(choices) == 25
@@ -594,7 +601,7 @@ async def test_history_has_pages(tmp_path: Path) -> None:
         assert shown(history).ephemeral
         assert "scene 9 rain" in card_of(history).description
         assert "scene 1 rain" not in card_of(history).description
-        assert card_of(history).footer.text == "page 1 of 2"
+        assert card_of(history).footer.text.startswith("page 1 of 2 ·")
         turned = await world.press(history, "Older ▶")
         assert shown(turned).id == shown(history).id
         assert "scene 1 rain" in card_of(turned).description
@@ -682,7 +689,7 @@ async def test_help_and_about_are_private_and_whole(tmp_path: Path) -> None:
         answer = await world.command("help")
         assert shown(answer).ephemeral
         assert all(name in field_of(card_of(answer), "Commands") for name in COMMANDS)
-        assert scenes.what_it_makes() in card_of(answer).description
+        assert scenes.what_it_makes(frozenset(VARIANTS)) in card_of(answer).description
         answer = await world.command("about")
         assert shown(answer).ephemeral
         text = json.dumps(card_of(answer).to_dict(), ensure_ascii=False)
@@ -695,10 +702,14 @@ async def test_no_options_give_a_panel_of_ideas(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         panel = await world.command("generate")
         assert shown(panel).ephemeral
-        assert labels_of(panel) == list(scenes.examples())
+        first, *_, more = labels_of(panel)
+        assert more == "More ideas"
+        await world.press(panel, more)
+        assert labels_of(panel)[0] != first
         assert await world.wrote_nothing()
-        answer = await world.press(panel, labels_of(panel)[0])
+        first = labels_of(panel)[0]
+        answer = await world.press(panel, first)
         job = await world.outcome()
-        assert job.request.description == scenes.examples()[0]
+        assert job.request.description == first
         assert not shown(answer).ephemeral
         assert len(shown(answer).attachments) == 2

@@ -311,5 +311,7 @@ def test_a_card_of_an_engine_that_is_gone_still_shows() -> None:
     """A job of an engine this bot no longer has keeps its card, and the prompt stays a person's words."""
     embed = cards.result(a_job("rain", a_layer("rain @everyone **loud**", "audioldm2")), {}, CLIP)
     check_limits(embed)
+    labelled = a_layer("rain", "audioldm2", label="rain @everyone **loud**")
+    embed = cards.result(a_job("rain", labelled), {}, CLIP)
     assert field_of(embed, "Made of").startswith("• rain")
     check_harmless(field_of(embed, "Made of"))

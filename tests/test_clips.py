@@ -12,7 +12,8 @@ from ambientgen.audio import encode
 from ambientgen.audio.clip import Clip
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import ClipTooLargeError, StorageError, UnreadableClipError
-from ambientgen.recipe import Recipe, SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import Recipe, SceneRequest
 from bot.clips import Clips
 
 NO_LIMIT_BYTES = 2**40

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import soundfile
 
 _ROOT = Path(__file__).parent.parent
@@ -29,3 +30,19 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(_ROOT)}
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, tiny_model_path: Path) -> None:
+    """`first_sounds.ipynb` runs as it is in a real kernel, with a tiny model in the place of the published one."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    notebook = nbformat.read(_ROOT / "examples" / "first_sounds.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "it is committed without outputs"
+    settings = {"AMBIENT_MODEL": str(tiny_model_path), "FIRST_SOUNDS_S": "2", "FIRST_SOUNDS_STEPS": "10"}
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env={**_environment(), **settings})
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "procedural  light rain on a window\naudioldm2   distant thunder\n" in printed
+    assert "the end joins the beginning: True" in printed
+    shown = {kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
+    assert {"text/html", "image/png"} <= shown
+    assert soundfile.info(tmp_path / "first-sound.ogg").duration == pytest.approx(2.0, abs=0.01)

@@ -16,7 +16,8 @@ from ambientgen.engines.base import Feed, Progress
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import EngineError, GenerationCancelled, UnhealthyTakeError
 from ambientgen.executor import Executor
-from ambientgen.recipe import Recipe, SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import Recipe, SceneRequest
 from ambientgen.render import Output
 
 
@@ -301,13 +302,8 @@ async def test_layers_of_two_engines_make_one_soundscape(tmp_path: Path) -> None
     """A recipe with a procedural bed under events of another engine runs on both and is mixed."""
     engine = ScriptedEngine()
     async with _running(engine, ProceduralEngine()) as executor:
-        events = _recipe(executor)
-        bed = resolve(SceneRequest(description="rain", engine="procedural", seed=9), executor.available())
-        both = dataclasses.replace(
-            events,
-            layers=(*bed.layers, dataclasses.replace(events.layers[0], role="events")),
-            engine_versions={**bed.engine_versions, **events.engine_versions},
-        )
+        request = SceneRequest(description="rain with a dog barking", seed=4, duration_s=2.0)
+        both = resolve(request, executor.available())
         soundscape = await executor.submit("a", both, _output(tmp_path)).result()
     assert [layer.engine for layer in soundscape.recipe.layers] == ["procedural", "audioldm2"]
     assert engine.seeds == [5]

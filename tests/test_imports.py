@@ -17,18 +17,22 @@ HEAVY = ("torch", "diffusers", "transformers", "scipy", "pyloudnorm", "matplotli
 IMPORT_NAMES = {"discord.py": "discord", "pillow": "PIL", "python-dotenv": "dotenv"}
 
 #: Which parts of `ambientgen` a part may import: executor -> render -> {engines, audio} -> recipe -> ... -> errors.
-BELOW_RECIPE = {"errors", "spec", "scenes", "prompts"}
+BELOW_PLANNING = {"errors", "spec", "recipe", "vocabulary", "scenes", "prompts"}
 BELOW_AUDIO = {"errors", "spec", "audio"}
 BELOW_SYNTH = {"errors", "audio", "synth", "engines"}  # of the engines only their interface, see below
 BELOW_DIFFUSION = {"errors", "audio", "timings"}
-BELOW_ENGINES = BELOW_RECIPE | {"recipe", "audio", "synth", "models", "engines", "diffusion", "timings"}
-BELOW_RENDER = BELOW_ENGINES - {"models", "synth", "scenes", "prompts", "diffusion"}
+BELOW_ENGINES = {"errors", "spec", "recipe", "audio", "synth", "models", "engines", "diffusion", "timings"}
+BELOW_RENDER = BELOW_ENGINES - {"models", "synth", "diffusion"}
 MAY_IMPORT = {
     "errors": set(),
     "spec": {"errors"},
-    "scenes": {"errors"},
-    "prompts": {"errors", "scenes"},
-    "recipe": BELOW_RECIPE,
+    "vocabulary": set(),
+    "scenes": {"errors", "vocabulary"},
+    "prompts": {"scenes", "vocabulary"},
+    "recipe": {"errors"},
+    "planning": BELOW_PLANNING,
+    "ideas": {"errors", "planning", "recipe", "spec", "vocabulary"},
+    "lab": BELOW_PLANNING | {"audio", "console", "diffusion", "engines", "models", "planning", "render"},
     "audio": BELOW_AUDIO,
     "synth": BELOW_SYNTH,
     "timings": set(),
@@ -40,8 +44,8 @@ MAY_IMPORT = {
     "console": {"engines", "errors"},
     "download": {"errors", "models"},
     "byte_bar": {"console", "models"},
-    "doctor": {"errors", "models", "audio", "recipe", "render", "engines", "diffusion"},
-    "__init__": {"errors", "recipe", "render", "spec"},
+    "doctor": {"errors", "models", "audio", "planning", "recipe", "render", "engines", "diffusion"},
+    "__init__": {"errors", "planning", "recipe", "render", "spec"},
 }
 
 

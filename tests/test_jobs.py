@@ -15,7 +15,8 @@ import pytest
 from scripted import ScriptedEngine, silence
 
 from ambientgen.executor import Executor
-from ambientgen.recipe import SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import SceneRequest
 from bot.clips import Clips
 from bot.jobs import JobQueue, JobView, QueueFullError
 from bot.store import Job, Jobs, Store, StoreError

@@ -16,8 +16,10 @@ from ambientgen.errors import (
     UnknownEngineError,
     UnknownSceneError,
 )
-from ambientgen.recipe import MAX_SEED, Layer, Recipe, SceneRequest, resolve, rounded_loop, unused_options
+from ambientgen.planning import resolve, rounded_loop, unused_options
+from ambientgen.recipe import MAX_SEED, Layer, Recipe, SceneRequest
 from ambientgen.spec import ENGINE_OPTIONS, EngineSpec
+from ambientgen.synth.params import VARIANTS
 
 
 def _spec(name: str, *, reads_any_text: bool, supports: frozenset[str]) -> EngineSpec:
@@ -32,7 +34,7 @@ def _spec(name: str, *, reads_any_text: bool, supports: frozenset[str]) -> Engin
         longest_step_s=1.0,
         supports=supports,
         needs_gpu=reads_any_text,
-        reads_any_text=reads_any_text,
+        textures=frozenset() if reads_any_text else frozenset(VARIANTS),
         license="MIT",
     )
 
@@ -43,11 +45,11 @@ BOTH = [MODEL, PROCEDURAL]
 
 
 def test_a_ready_model_serves_a_request_that_names_no_engine() -> None:
-    """With a model ready, a request without an engine goes to it, worded by the ground rules."""
-    recipe = resolve(SceneRequest(description="gentle rain", seed=3), BOTH)
+    """With a model ready, events without an engine named go to it, worded by the ground rules."""
+    recipe = resolve(SceneRequest(description="a dog barking", seed=3), BOTH)
     (layer,) = recipe.layers
     assert layer.engine == "audioldm2"
-    assert layer.prompt == "gentle rain, high quality recording, ambient soundscape"
+    assert layer.prompt == "a dog barking, animal sounds, high quality recording, ambient soundscape"
     assert layer.negative_prompt == "music, voices, low quality, distorted"
     assert layer.num_inference_steps == 50
     assert 5.0 <= (layer.guidance_scale or 0) <= 7.5
@@ -75,7 +77,7 @@ def test_quality_decides_steps_scheduler_and_candidates(
     quality: str, num_steps: int, scheduler: str, num_candidates: int
 ) -> None:
     """Each quality stands for a fixed set of decisions."""
-    (layer,) = resolve(SceneRequest(description="rain", quality=quality), BOTH).layers  # type: ignore[arg-type]
+    (layer,) = resolve(SceneRequest(description="rain", engine="audioldm2", quality=quality), BOTH).layers  # type: ignore[arg-type]
     assert layer.num_inference_steps == num_steps
     assert layer.params == {"scheduler": scheduler, "num_candidates": num_candidates}
 
@@ -83,7 +85,12 @@ def test_quality_decides_steps_scheduler_and_candidates(
 def test_explicit_values_win() -> None:
     """What a person sets is used as it is, also an empty negative prompt and an overcooked guidance."""
     request = SceneRequest(
-        description="rain", quality="draft", negative_prompt="", guidance_scale=14.0, num_inference_steps=33
+        description="rain",
+        engine="audioldm2",
+        quality="draft",
+        negative_prompt="",
+        guidance_scale=14.0,
+        num_inference_steps=33,
     )
     (layer,) = resolve(request, BOTH).layers
     assert (layer.negative_prompt, layer.guidance_scale, layer.num_inference_steps) == ("", 14.0, 33)
@@ -130,7 +137,7 @@ def test_options_an_engine_cannot_use_are_reported() -> None:
     )
     procedural = resolve(dataclasses.replace(request, engine="procedural"), BOTH)
     assert unused_options(request, procedural, BOTH) == {"procedural": ENGINE_OPTIONS}
-    assert unused_options(request, resolve(request, BOTH), BOTH) == {}
+    assert unused_options(request, resolve(dataclasses.replace(request, engine="audioldm2"), BOTH), BOTH) == {}
     plain = SceneRequest(description="rain", engine="procedural")
     assert unused_options(plain, resolve(plain, BOTH), BOTH) == {}
 
@@ -162,10 +169,10 @@ def test_an_option_outside_its_range_is_refused_by_name(option: str, changes: di
 def test_an_unknown_scene_says_what_can_be_made() -> None:
     """The procedural engine does not invent: it names what it makes, and what is near to a misspelling."""
     with pytest.raises(UnknownSceneError, match="cannot place this scene") as caught:
-        resolve(SceneRequest(description="thundr and litning"), [PROCEDURAL])
+        resolve(SceneRequest(description="thondr and a litening"), [PROCEDURAL])
     assert "distant thunder over heavy rain" in caught.value.suggestions
     with pytest.raises(UnknownSceneError, match="takes any description"):
-        resolve(SceneRequest(description="a purple elephant", engine="procedural"), BOTH)
+        resolve(SceneRequest(description="a purple gramophile", engine="procedural"), BOTH)
 
 
 def test_an_engine_that_is_not_ready_or_not_there_is_refused() -> None:

@@ -25,7 +25,8 @@ from ambientgen.errors import (
     StorageError,
     UnhealthyTakeError,
 )
-from ambientgen.recipe import Layer, Recipe, SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import Layer, Recipe, SceneRequest
 from ambientgen.render import Output, Soundscape, render
 
 NO_LIMIT_BYTES = 2**40

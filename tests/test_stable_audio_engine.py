@@ -18,7 +18,8 @@ from ambientgen.audio.resample import resample
 from ambientgen.engines.base import Progress, Take
 from ambientgen.engines.stable_audio import DEFAULT_MODEL, StableAudioEngine
 from ambientgen.errors import EngineError, GenerationCancelled, ModelMissingError, OutOfMemoryError
-from ambientgen.recipe import SceneRequest, resolve
+from ambientgen.planning import resolve
+from ambientgen.recipe import SceneRequest
 from ambientgen.render import Output, render
 from ambientgen.spec import ENGINE_OPTIONS
 

@@ -17,6 +17,7 @@ from ambientgen.audio.clip import Samples
 from ambientgen.engines.base import Progress
 from ambientgen.errors import GenerationCancelled, RequestError
 from ambientgen.synth import FAMILIES, TextureParams, render_texture
+from ambientgen.synth.params import PLACES
 
 RATE_HZ = 48_000
 SEEDS = range(200, 206)
@@ -133,6 +134,10 @@ def test_a_mapping_with_only_a_family_is_plain_near_and_the_default_variant() ->
         ({"family": "rain", "intensity": True}, "number"),
         ({"family": "rain", "intensity": 10**400}, "number"),
         ({"family": ["rain"]}, "one word"),
+        ({"family": "rain", "place": "attic"}, "no place 'attic'"),
+        ({"family": "rain", "place": None}, "place is one word"),
+        ({"family": "rain", "brightness": -0.1}, "brightness is a number from 0 to 1"),
+        ({"family": "rain", "density": "many"}, "density is a number"),
     ],
 )
 def test_a_bad_mapping_is_refused_with_words_that_name_the_fault(mapping: dict[str, object], words: str) -> None:
@@ -146,14 +151,21 @@ _anything = st.one_of(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["family", "intensity", "distance", "variant", "x"]), _anything))
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["family", "intensity", "distance", "variant", "brightness", "density", "place", "x"]),
+        _anything,
+    )
+)
 def test_any_mapping_becomes_params_or_a_request_error(mapping: dict[str, object]) -> None:
     """Nothing a recipe may hold raises anything else."""
     try:
         params = TextureParams.from_mapping({"family": "wind", **mapping})
     except RequestError:
         return
-    assert 0.0 <= params.intensity <= 1.0
+    assert all(0.0 <= getattr(params, name) <= 1.0 for name in ("intensity", "distance", "brightness", "density"))
+    assert params.place in PLACES
     assert params.kind in FAMILIES[params.family].variants
 
 
@@ -195,15 +207,15 @@ def test_the_same_seed_gives_the_same_samples_and_another_seed_others(family: st
 @given(
     st.sampled_from(ALL),
     st.integers(1, 60_000),
-    st.floats(0, 1),
-    st.floats(0, 1),
+    st.fixed_dictionaries({name: st.floats(0, 1) for name in ("intensity", "distance", "brightness", "density")}),
+    st.sampled_from(PLACES),
     st.sampled_from([24_000, 44_100, 48_000]),
 )
 def test_any_length_and_any_setting_give_exactly_that_many_finite_samples(
-    which: tuple[str, str], num_samples: int, intensity: float, distance: float, rate_hz: int
+    which: tuple[str, str], num_samples: int, numbers: dict[str, float], where: str, rate_hz: int
 ) -> None:
     """Odd, prime and absurdly short lengths are no special case."""
-    params = TextureParams(family=which[0], variant=which[1], intensity=intensity, distance=distance)
+    params = TextureParams(family=which[0], variant=which[1], place=where, **numbers)
     samples = render_texture(params, num_samples, rate_hz, 3, go_on)
     assert samples.shape == (2, num_samples)
     assert np.isfinite(samples).all()
@@ -273,7 +285,7 @@ INTENSITY: list[tuple[str, str, Measure, int]] = [
     ("birds", "gulls", tone_share, 1),
     ("cafe", "murmur", body_db, 1),
     ("drone", "drone", rest_to_bass_db, 1),
-    ("drone", "hum", brightness_db, 1),
+    ("machine", "hum", brightness_db, 1),
     ("noise", "pink", brightness_db, 1),
 ]
 

@@ -117,7 +117,6 @@ class AudioLDM2Engine:
             supports=frozenset(ENGINE_OPTIONS if self._plain else (*ENGINE_OPTIONS, "loop")),
             loop_step_s=0.0 if self._plain else LOOP_STEP_S,
             needs_gpu=True,
-            reads_any_text=True,
             license=models.license_of(self._weights.model),
         )
 

@@ -11,6 +11,7 @@ from ambientgen.engines.base import Feed, Progress, Report, Take
 from ambientgen.errors import EngineError, GenerationCancelled, OutOfMemoryError, RequestError
 from ambientgen.spec import EngineSpec
 from ambientgen.synth import TextureParams, render_texture
+from ambientgen.synth.params import VARIANTS
 
 _SAMPLE_RATE_HZ = 48_000
 #: A take up to this long is one circle; a longer one is a ring of segments, so that memory stays bounded.
@@ -20,7 +21,7 @@ _CROSSFADE_S = 3.0
 
 _SPEC = EngineSpec(
     name="procedural",
-    version="1",
+    version="2",
     model=None,
     sample_rate_hz=_SAMPLE_RATE_HZ,
     num_channels=2,
@@ -29,8 +30,8 @@ _SPEC = EngineSpec(
     longest_step_s=0.5,
     supports=frozenset({"loop"}),
     needs_gpu=False,
-    reads_any_text=False,
     license="MIT (no weights)",
+    textures=frozenset(VARIANTS),
 )
 
 

@@ -128,7 +128,7 @@ class StableAudioEngine:
             longest_step_s=_LONGEST_STEP_S.get(device.partition(":")[0], _LONGEST_STEP_S["cpu"]),
             supports=frozenset(ENGINE_OPTIONS),
             needs_gpu=True,
-            reads_any_text=True,
+            max_prompt_tokens=128,
             license=self._facts.license + ("; gated: to be accepted on the model's page" if self._facts.gated else ""),
         )
 

@@ -13,7 +13,25 @@ import numpy as np
 from ambientgen.audio.clip import Clip, Samples
 from ambientgen.audio.loudness import integrated_lufs
 from ambientgen.engines.base import Report
-from ambientgen.synth import birds, cafe, drone, fire, insects, noise, ocean, rain, stream, thunder, wind
+from ambientgen.synth import (
+    birds,
+    cafe,
+    cave,
+    city,
+    drone,
+    fire,
+    insects,
+    machine,
+    noise,
+    ocean,
+    rain,
+    ship,
+    stream,
+    thunder,
+    train,
+    vehicle,
+    wind,
+)
 from ambientgen.synth.params import VARIANTS, TextureParams
 from ambientgen.synth.shaping import Canvas, db
 from ambientgen.synth.space import place, soften_peaks
@@ -31,7 +49,7 @@ class Family(NamedTuple):
     Attributes:
         render: paints on a canvas; returns float32 (2, num_samples) at any level.
         variants: the first is the default.
-        room: reverberant share of the near sound, 0 to 1.
+        room: reverberant share of the energy of the near sound in the open, 0 to 1.
     """
 
     render: Callable[[Canvas], Samples]
@@ -41,14 +59,20 @@ class Family(NamedTuple):
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "rain": Family(rain.render, VARIANTS["rain"], 0.0),
-    "thunder": Family(thunder.render, VARIANTS["thunder"], 0.25),
+    "thunder": Family(thunder.render, VARIANTS["thunder"], 0.6),
     "wind": Family(wind.render, VARIANTS["wind"], 0.0),
     "ocean": Family(ocean.render, VARIANTS["ocean"], 0.0),
     "stream": Family(stream.render, VARIANTS["stream"], 0.0),
     "fire": Family(fire.render, VARIANTS["fire"], 0.0),
     "insects": Family(insects.render, VARIANTS["insects"], 0.0),
-    "birds": Family(birds.render, VARIANTS["birds"], 0.15),
-    "cafe": Family(cafe.render, VARIANTS["cafe"], 0.22),
+    "birds": Family(birds.render, VARIANTS["birds"], 0.3),
+    "cafe": Family(cafe.render, VARIANTS["cafe"], 0.5),
+    "city": Family(city.render, VARIANTS["city"], 0.25),
+    "train": Family(train.render, VARIANTS["train"], 0.0),
+    "vehicle": Family(vehicle.render, VARIANTS["vehicle"], 0.0),
+    "ship": Family(ship.render, VARIANTS["ship"], 0.15),
+    "cave": Family(cave.render, VARIANTS["cave"], 0.0),
+    "machine": Family(machine.render, VARIANTS["machine"], 0.0),
     "drone": Family(drone.render, VARIANTS["drone"], 0.0),
     "noise": Family(noise.render, VARIANTS["noise"], 0.0),
 }

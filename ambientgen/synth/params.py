@@ -11,20 +11,29 @@ from ambientgen.errors import RequestError
 
 #: Family -> its variants; the first one is the default.
 VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "rain": ("open", "window", "roof", "leaves"),
-    "thunder": ("thunder",),
-    "wind": ("open", "trees"),
+    "rain": ("open", "window", "roof", "tent", "leaves", "water"),
+    "thunder": ("thunder", "rolling"),
+    "wind": ("open", "trees", "howling"),
     "ocean": ("waves",),
-    "stream": ("brook", "waterfall"),
+    "stream": ("brook", "river", "waterfall"),
     "fire": ("hearth",),
     "insects": ("crickets", "cicadas"),
     "birds": ("songbirds", "gulls"),
     "cafe": ("murmur",),
-    "drone": ("drone", "hum"),
+    "city": ("traffic",),
+    "train": ("train",),
+    "vehicle": ("car", "airplane"),
+    "ship": ("ship",),
+    "cave": ("drips",),
+    "machine": ("hum", "fan", "engine", "spaceship"),
+    "drone": ("drone",),
     "noise": ("white", "pink", "brown", "blue", "violet"),
 }
 
-_KEYS: Final = ("family", "intensity", "distance", "variant")
+#: Where the listener is; "" is in the open. "outside": within four walls, while the sound is out of doors.
+PLACES: Final = ("", "room", "hall", "cave", "outside", "underwater")
+
+_KEYS: Final = ("family", "variant", "intensity", "distance", "brightness", "density", "place")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +45,9 @@ class TextureParams:
         intensity: 0 (faint) to 1 (extreme), 0.5 is plain. It changes the sound itself, not only its level.
         distance: 0 (near) to 1 (far off).
         variant: one of the family's variants; "" is the family's default.
+        brightness: 0 (dull) to 1 (bright), 0.5 is plain.
+        density: how many of its single events there are (drops, crackles, calls), 0 (few) to 1 (many), 0.5 is plain.
+        place: one of `PLACES`.
 
     Raises:
         RequestError: if a value is unknown or outside its range.
@@ -45,6 +57,9 @@ class TextureParams:
     intensity: float = 0.5
     distance: float = 0.0
     variant: str = ""
+    brightness: float = 0.5
+    density: float = 0.5
+    place: str = ""
 
     def __post_init__(self) -> None:
         if self.family not in VARIANTS:
@@ -52,7 +67,10 @@ class TextureParams:
         if self.variant and self.variant not in VARIANTS[self.family]:
             variants = _listed(VARIANTS[self.family])
             raise RequestError(f"The texture {self.family!r} has no variant {_short(self.variant)}. It has {variants}.")
-        for name, value in (("intensity", self.intensity), ("distance", self.distance)):
+        if self.place not in PLACES:
+            raise RequestError(f"A texture has no place {_short(self.place)}. There are {_listed(PLACES[1:])}.")
+        for name in ("intensity", "distance", "brightness", "density"):
+            value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise RequestError(f"A texture's {name} goes from 0 to 1, not {value:g}.")
 
@@ -66,7 +84,7 @@ class TextureParams:
         """Read a recipe layer's `params`.
 
         Args:
-            mapping: `family`, and optionally `intensity`, `distance` and `variant`.
+            mapping: `family`, and optionally the others.
 
         Raises:
             RequestError: if a key, a type, a name or a number is not one of those a texture has.
@@ -79,6 +97,9 @@ class TextureParams:
             intensity=_number(mapping, "intensity", 0.5),
             distance=_number(mapping, "distance", 0.0),
             variant=_text(mapping, "variant", ""),
+            brightness=_number(mapping, "brightness", 0.5),
+            density=_number(mapping, "density", 0.5),
+            place=_text(mapping, "place", ""),
         )
 
 

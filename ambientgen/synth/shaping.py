@@ -72,6 +72,10 @@ class Canvas:
         """From `low` at intensity 0 to `high` at intensity 1, in even ratios (both must be positive)."""
         return float(low * (high / low) ** self.params.intensity)
 
+    def crowd(self, few: float, many: float) -> float:
+        """From `few` at density 0 to `many` at density 1, in even ratios (both must be positive)."""
+        return float(few * (many / few) ** self.params.density)
+
     def slide(self, low: float, high: float) -> float:
         """From `low` at intensity 0 to `high` at intensity 1, in even steps."""
         return low + (high - low) * self.params.intensity

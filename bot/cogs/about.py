@@ -16,6 +16,7 @@ Interaction = discord.Interaction[Any]
 #: Every command with what it does, for the help card; a test holds it against the real commands and the README.
 COMMANDS = {
     "/ambient generate": "turn a scene into a soundscape; with no options, a panel of ideas",
+    "/ambient ideas": "what to ask for, by category; press one to hear it",
     "/ambient preset save": "save a sound's scene and options under a name",
     "/ambient preset list": "the presets you can use here",
     "/ambient preset show": "what a preset holds, and where it was used",
@@ -33,13 +34,14 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
 
     @group.command(name="help", description="How to ask for a sound, and every command")
     async def help_(interaction: Interaction) -> None:
+        textures = frozenset().union(*(spec.textures for spec in services.executor.specs().values()))
         embed = discord.Embed(
             color=cards.COLOR,
             title="Ambient sound from words",
             description=(
                 "Type `/ambient generate` and describe what you want to hear. Name the sounds, how strong they are and "
                 "how far away: **gentle** rain on a **window** with **distant** thunder.\n\n"
-                f"Without a model, these can be made: {scenes.what_it_makes()}."
+                f"Without a model, these can be made: {scenes.what_it_makes(textures)}."
             ),
         )
         commands = "\n".join(f"`{name}` {words}" for name, words in COMMANDS.items())

@@ -10,6 +10,7 @@ from discord import app_commands
 from ambientgen import scenes
 from ambientgen.audio.encode import FORMATS
 from ambientgen.errors import OptionError
+from ambientgen.ideas import BuiltInPreset
 from ambientgen.recipe import (
     MAX_GUIDANCE_SCALE,
     MAX_NEGATIVE_PROMPT_CHARS,
@@ -20,11 +21,10 @@ from ambientgen.recipe import (
     Quality,
     SceneRequest,
 )
+from bot.cogs.ideas import find_scene, show_ideas, suggest_scenes
 from bot.cogs.preset import find_preset, suggest_presets
 from bot.services import MIN_DURATION_S, PresetRef, Services
 from bot.store import Preset
-from bot.ui import cards
-from bot.ui.buttons import ideas_view
 
 Interaction = discord.Interaction[Any]
 
@@ -38,6 +38,9 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
 
     async def suggest(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
         return await suggest_presets(services, interaction, current)
+
+    async def suggest_scene(interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
+        return await suggest_scenes(services, interaction, current)
 
     @group.command(name="generate", description="Turn a scene into an ambient soundscape")
     @app_commands.describe(
@@ -55,7 +58,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         private="Only you see the result",
     )
     @app_commands.choices(engine=engines, quality=qualities, format=formats)
-    @app_commands.autocomplete(preset=suggest)
+    @app_commands.autocomplete(scene=suggest_scene, preset=suggest)
     async def generate(
         interaction: Interaction,
         scene: app_commands.Range[str, scenes.MIN_DESCRIPTION_CHARS, scenes.MAX_DESCRIPTION_CHARS] | None = None,
@@ -74,7 +77,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         if format is not None and format not in FORMATS:
             raise OptionError("format", f"`format` is one of {', '.join(FORMATS)}.")
         given = {
-            "description": scene,
+            "description": None if scene is None else await find_scene(services, interaction, scene),
             "duration_s": None if duration is None else float(duration),
             "engine": engine,
             "quality": quality,
@@ -86,27 +89,23 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         }
         given = {name: value for name, value in given.items() if value is not None}
         if scene is None and preset is None:
-            await _show_ideas(interaction, private=private, options_given=bool(given or format))
+            words = "Describe what you want to hear with `scene:`, or press one of these:"
+            if given or format:
+                words = (
+                    f"The options you set need a `scene:` to go with them. {words}\n(These do not use your options.)"
+                )
+            await show_ideas(services, interaction, words, category=None, private=private)
             return
         saved = None if preset is None else await find_preset(services, interaction, preset)
-        use = None if saved is None else PresetRef(saved.id, saved.version)
+        use = PresetRef(saved.id, saved.version) if isinstance(saved, Preset) else None
         await services.ask(
             interaction, merge(saved, given), file_format=format or "opus", private=private, preset_use=use
         )
 
 
-def merge(preset: Preset | None, given: dict[str, Any]) -> SceneRequest:
+def merge(preset: Preset | BuiltInPreset | None, given: dict[str, Any]) -> SceneRequest:
     """A preset's request with the options that were given explicitly in its place."""
     if preset is None:
         return SceneRequest(**given)
     base = {name: getattr(preset.request, name) for name in SceneRequest.__dataclass_fields__}
     return SceneRequest(**{**base, **given, "preset": preset.name})
-
-
-async def _show_ideas(interaction: Interaction, *, private: bool, options_given: bool) -> None:
-    words = "Describe what you want to hear with `scene:`, or press one of these:"
-    if options_given:
-        words = f"The options you set need a `scene:` to go with them. {words}\n(These do not use your options.)"
-    embed = discord.Embed(color=cards.COLOR, description=words)
-    view = ideas_view(list(scenes.examples()), private=private)
-    await interaction.response.send_message(embed=embed, view=view, ephemeral=True)

@@ -9,6 +9,8 @@ import discord
 from discord import app_commands
 
 from ambientgen.errors import RequestError
+from ambientgen.ideas import BuiltInPreset, built_in_presets
+from ambientgen.vocabulary import fold
 from bot.services import Services
 from bot.store import Preset
 from bot.ui import cards
@@ -20,7 +22,7 @@ Interaction = discord.Interaction[Any]
 _LIST_SIZE = 10  # with names and scenes full of markdown, more would not fit an embed
 _NUM_USES_SHOWN = 5
 _NUMBER = re.compile(r"#[0-9]{1,15}")
-_MAX_CHOICE_CHARS = 100
+_MAX_CHOICES, _MAX_CHOICE_CHARS = 25, 100
 
 
 async def suggest_presets(services: Services, interaction: Interaction, current: str) -> list[app_commands.Choice[str]]:
@@ -32,7 +34,10 @@ async def suggest_presets(services: Services, interaction: Interaction, current:
         # Two people may use one name, so another's preset travels by its number.
         name, value = (preset.name, preset.name) if mine else (f"{preset.name} (server)", f"#{preset.id}")
         choices.append(app_commands.Choice(name=name[:_MAX_CHOICE_CHARS], value=value[:_MAX_CHOICE_CHARS]))
-    return choices
+    typed, taken = fold(current.strip()), {fold(preset.name) for preset in presets}
+    built_in = [p.name for p in built_in_presets() if typed in fold(p.name) and fold(p.name) not in taken]
+    choices += [app_commands.Choice(name=f"{name} (built in)", value=name) for name in built_in]
+    return choices[:_MAX_CHOICES]
 
 
 def add_commands(group: app_commands.Group, services: Services) -> None:
@@ -71,12 +76,15 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
             interaction.user.id, interaction.guild_id, limit=_LIST_SIZE, offset=(page - 1) * _LIST_SIZE
         )
         if not found:
+            built_in = ", ".join(preset.name for preset in built_in_presets())
             raise RequestError(
-                "There is no preset on that page." if total else "There is no preset here yet. Save one from a card."
+                "There is no preset on that page."
+                if total
+                else f"There is no preset of your own here yet. Save one from a card. Built in are: {built_in}."
             )
         lines = [_line(preset, interaction.user.id) for preset in found]
         embed = discord.Embed(color=cards.COLOR, title="Presets", description="\n".join(lines))
-        embed.set_footer(text=f"page {page} of {-(-total // _LIST_SIZE)}")
+        embed.set_footer(text=f"page {page} of {-(-total // _LIST_SIZE)} · and {len(built_in_presets())} built in")
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
     @preset.command(name="show", description="What a preset holds, and where it was used")
@@ -84,6 +92,9 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
     @app_commands.autocomplete(name=suggest)
     async def show(interaction: Interaction, name: app_commands.Range[str, 1, 100]) -> None:
         found = await find_preset(services, interaction, name)
+        if isinstance(found, BuiltInPreset):
+            await interaction.response.send_message(embed=_base_card(found), ephemeral=True)
+            return
         uses = await services.store.presets.uses(found.id, _NUM_USES_SHOWN, viewer_id=interaction.user.id)
         num_uses = await services.store.presets.count_uses(found.id)
         await interaction.response.send_message(embed=_card(found, uses, num_uses), ephemeral=True)
@@ -93,6 +104,8 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
     @app_commands.autocomplete(name=suggest)
     async def delete(interaction: Interaction, name: app_commands.Range[str, 1, 100]) -> None:
         found = await find_preset(services, interaction, name)
+        if isinstance(found, BuiltInPreset):
+            raise RequestError(f"“{found.name}” comes with AmbientGen and cannot be deleted.")
         is_moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
         if found.owner_id != interaction.user.id and not is_moderator:
             raise RequestError(f"Only <@{found.owner_id}>, who saved this preset, or a moderator can delete it.")
@@ -100,8 +113,8 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         await interaction.response.send_message(f"Deleted **{cards.quoted(found.name)}**.", ephemeral=True)
 
 
-async def find_preset(services: Services, interaction: Interaction, text: str) -> Preset:
-    """The preset a person means: by its name, or by the number that a suggestion stands for.
+async def find_preset(services: Services, interaction: Interaction, text: str) -> Preset | BuiltInPreset:
+    """The preset a person means: by its name, or by the number that a suggestion stands for; last the built-in ones.
 
     Raises:
         RequestError: if there is none that they can see here.
@@ -111,6 +124,10 @@ async def find_preset(services: Services, interaction: Interaction, text: str) -
     if found is None and _NUMBER.fullmatch(text):
         numbered = await presets.get(int(text[1:]))
         found = numbered if numbered and numbered.visible_to(interaction.user.id, interaction.guild_id) else None
+    wanted = fold(text.strip())
+    built_in = next((preset for preset in built_in_presets() if fold(preset.name) == wanted), None)
+    if found is None and built_in is not None:
+        return built_in
     if found is None:
         raise RequestError(
             f"There is no preset “{cards.quoted(text, 60)}” here. `/ambient preset list` shows the ones you can use."
@@ -123,7 +140,8 @@ def _line(preset: Preset, viewer_id: int) -> str:
     return f"**{cards.quoted(preset.name)}** ({owner}) · {cards.quoted(preset.request.description, 80)}"
 
 
-def _card(preset: Preset, uses: Any, num_uses: int) -> discord.Embed:
+def _base_card(preset: Preset | BuiltInPreset) -> discord.Embed:
+    """What a preset holds."""
     request = preset.request
     embed = discord.Embed(
         color=cards.COLOR, title=cards.quoted(preset.name, 80), description=f"> {cards.quoted(request.description)}"
@@ -140,6 +158,11 @@ def _card(preset: Preset, uses: Any, num_uses: int) -> discord.Embed:
     }
     shown = [f"{name}: {value}" for name, value in options.items() if value is not None]
     embed.add_field(name="Options", value="\n".join(shown), inline=False)
+    return embed
+
+
+def _card(preset: Preset, uses: Any, num_uses: int) -> discord.Embed:
+    embed = _base_card(preset)
     times = f"{num_uses} time{'' if num_uses == 1 else 's'}"
     lines = [
         f"{discord.utils.format_dt(use.created_at, 'R')} by <@{use.user_id}> · version {use.version} · `{use.job_id}`"

@@ -166,6 +166,18 @@ class Jobs:
             )
         )
 
+    async def recent_scenes(self, user_id: int, limit: int) -> list[tuple[str, str]]:
+        """The newest jobs of a person as (id, description), each description once, the deleted left out."""
+        rows = await self._database.run(
+            "SELECT id, json_extract(request, '$.description') AS scene FROM jobs "
+            "WHERE user_id = ? AND delivery_state <> 'deleted' ORDER BY created_at DESC, rowid DESC LIMIT ?",
+            (user_id, limit),
+        )
+        newest: dict[str, str] = {}
+        for row in rows:
+            newest.setdefault(row["scene"], row["id"])
+        return [(job_id, scene) for scene, job_id in newest.items()]
+
     async def count_history(self, user_id: int) -> int:
         """How many jobs `history` has for this person."""
         return await self._database.number(

@@ -102,13 +102,13 @@ async def _info(_services: Services, interaction: Interaction, job: Job) -> None
 
 
 async def send_info(interaction: Interaction, job: Job) -> None:
-    """Answer privately with the whole recipe, to copy."""
-    recipe = cards.recipe_json(job)
-    if "```" not in recipe and len(recipe) <= _MAX_CODE_BLOCK_CHARS:
-        await interaction.response.send_message(f"The recipe of `{job.id}`:\n```json\n{recipe}\n```", ephemeral=True)
+    """Answer privately with what was understood, and the whole recipe, to copy."""
+    recipe, words = cards.recipe_json(job), cards.understood(job)
+    if "```" not in recipe and len(recipe) + len(words) <= _MAX_CODE_BLOCK_CHARS:
+        await interaction.response.send_message(f"{words}\n```json\n{recipe}\n```", ephemeral=True)
         return
     file = discord.File(io.BytesIO(recipe.encode()), f"recipe-{job.id}.json")
-    await interaction.response.send_message(f"The recipe of `{job.id}`:", file=file, ephemeral=True)
+    await interaction.response.send_message(words, file=file, ephemeral=True)
 
 
 async def _delete(services: Services, interaction: Interaction, job: Job) -> None:

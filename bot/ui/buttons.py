@@ -62,6 +62,32 @@ class IdeaButton(
         await interaction.client.run_idea(interaction, self.scene, private=self.private)
 
 
+class MoreIdeasButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]],
+    template=r"ambient:ideas:(?P<category>[a-z]{0,20})(?P<private>:private)?",
+):
+    """Other ideas in place of those on the panel."""
+
+    def __init__(self, category: str | None, *, private: bool) -> None:
+        custom_id = f"ambient:ideas:{category or ''}{':private' if private else ''}"
+        button = discord.ui.Button[Any](label="More ideas", emoji="💡", custom_id=custom_id)
+        button.style = discord.ButtonStyle.primary
+        super().__init__(button)
+        self.category = category
+        self.private = private
+
+    @classmethod
+    async def from_custom_id(
+        cls, _interaction: discord.Interaction[Any], _item: discord.ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        """Make the button again from its id."""
+        return cls(match["category"] or None, private=match["private"] is not None)
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Show others."""
+        await interaction.client.more_ideas(interaction, self.category, private=self.private)
+
+
 class HistoryButton(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"ambient:history:(?P<page>[0-9]{1,5})"):
     """To another page of one's own history."""
 
@@ -101,7 +127,13 @@ class HistorySelect(discord.ui.DynamicItem[discord.ui.Select[Any]], template=r"a
         await interaction.client.replay(interaction, self.item.values[0])
 
 
-DYNAMIC_ITEMS: tuple[type[discord.ui.DynamicItem[Any]], ...] = (JobButton, IdeaButton, HistoryButton, HistorySelect)
+DYNAMIC_ITEMS: tuple[type[discord.ui.DynamicItem[Any]], ...] = (
+    JobButton,
+    IdeaButton,
+    MoreIdeasButton,
+    HistoryButton,
+    HistorySelect,
+)
 
 _LOOKS = {
     "again": ("Again", "🎲", discord.ButtonStyle.primary),
@@ -123,9 +155,10 @@ def result_view(job_id: str) -> discord.ui.View:
     return _view(*(JobButton(action, job_id) for action in ("again", "edit", "save", "info", "delete")))
 
 
-def ideas_view(scenes: list[str], *, private: bool) -> discord.ui.View:
-    """The panel of ideas, at most 25 of them."""
-    return _view(*(IdeaButton(number, scene, private=private) for number, scene in enumerate(scenes[:25])))
+def ideas_view(scenes: list[str], *, category: str | None, private: bool) -> discord.ui.View:
+    """The panel of ideas, at most 24 of them, and the way to others."""
+    ideas = [IdeaButton(number, scene, private=private) for number, scene in enumerate(scenes[:24])]
+    return _view(*ideas, MoreIdeasButton(category, private=private))
 
 
 def history_view(page: int, num_pages: int, options: list[discord.SelectOption]) -> discord.ui.View:

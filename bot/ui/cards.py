@@ -11,9 +11,10 @@ from typing import Any
 import discord
 
 from ambientgen.engines.base import Progress
+from ambientgen.planning import not_made, rounded_loop, unused_options
 from ambientgen.prompts import OVERCOOKED_GUIDANCE_SCALE
-from ambientgen.recipe import Layer, rounded_loop, unused_options
-from ambientgen.scenes import plan
+from ambientgen.recipe import Layer
+from ambientgen.scenes import explain, plan
 from ambientgen.spec import OPTION_WORDS, EngineSpec
 from bot.clips import StoredClip
 from bot.jobs import JobView
@@ -67,12 +68,12 @@ def result(
 ) -> discord.Embed:
     """The card of a finished job; with `problem` in place of the sound where there is none to show."""
     embed = _card(job, COLOR, problem)
+    if any(layer.label for layer in job.recipe.layers):
+        made_of = "\n".join(map(_made_of, job.recipe.layers))
+        embed.add_field(name="Made of", value=_fit(made_of), inline=False)
     readers = [layer for layer in job.recipe.layers if layer.engine in specs and specs[layer.engine].reads_any_text]
     if readers:
         embed.add_field(name="The model reads", value=_fit("\n".join(map(_reading, readers))), inline=False)
-    else:
-        layers = "\n".join(f"• {quoted(layer.prompt, 100)}" for layer in job.recipe.layers)
-        embed.add_field(name="Made of", value=_fit(layers), inline=False)
     embed.add_field(name="Sound", value=_facts_line(job, clip), inline=False)
     if notes := _notes(job, specs, clip):
         embed.add_field(name="Good to know", value=_fit("\n".join(f"• {note}" for note in notes)), inline=False)
@@ -99,6 +100,13 @@ def alt_text(job: Job) -> str:
 def picture_alt_text(job: Job) -> str:
     """What a screen reader says of the picture."""
     return f"Waveform and spectrogram of the ambient sound: {job.request.description}"[:1024]
+
+
+def understood(job: Job) -> str:
+    """Which words of the scene led to what, at most about 1,000 characters; above the recipe."""
+    lines = [f"• {quoted(line, 100)}" for line in explain(plan(job.request.description))]
+    heard = "What was understood of your words:\n" + _fit("\n".join(lines)) + "\n\n" if lines else ""
+    return f"{heard}The recipe of `{job.id}`:"
 
 
 def recipe_json(job: Job) -> str:
@@ -130,6 +138,10 @@ def _progress_line(progress: Progress) -> str:
     return f"🎧 {words} `{'█' * full}{'░' * (_BAR_WIDTH - full)}` {progress.step}/{progress.num_steps}"
 
 
+def _made_of(layer: Layer) -> str:
+    return f"• {quoted(layer.label or layer.prompt, 100)} · {layer.role} by {layer.engine}"
+
+
 def _reading(layer: Layer) -> str:
     line = f"“{quoted(layer.prompt, 600)}”"
     if layer.negative_prompt:
@@ -157,10 +169,8 @@ def _notes(job: Job, specs: Mapping[str, EngineSpec], clip: StoredClip | None) -
     for name, options in unused_options(job.request, job.recipe, list(specs.values())).items():
         shown = ", ".join(f"`{OPTION_WORDS.get(option, option)}`" for option in options)
         notes.append(f"not used by {name}: {shown}")
-    if not any(spec.reads_any_text for name, spec in specs.items() if name in job.recipe.engine_versions):
-        not_made = plan(job.request.description).not_made[:_MAX_WORDS_NAMED]
-        if not_made:
-            notes.append("not made: " + ", ".join(quoted(word, 40) for word in not_made))
+    if left_out := not_made(job.request, job.recipe, list(specs.values()))[:_MAX_WORDS_NAMED]:
+        notes.append("not made: " + ", ".join(quoted(word, 40) for word in left_out))
     if rounded := rounded_loop(job.request, job.recipe):
         notes.append(rounded)
     notes += facts.get("notes", [])

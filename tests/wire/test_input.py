@@ -31,7 +31,7 @@ def test_a_scene_that_cannot_be_made_is_refused(world: World, place: Place, scen
 
 def test_a_suggestion_works(world: World, place: Place) -> None:
     """What an unknown scene's answer suggests can be made."""
-    words = refusal(world.ask(place.ann, place.channel, scene="a thundr"))
+    words = refusal(world.ask(place.ann, place.channel, scene="a thondr"))
     suggestion = words.split("try `")[1].split("`")[0]
     assert "thunder" in suggestion
     assert names(world.make(place.ann, place.channel, scene=suggestion))

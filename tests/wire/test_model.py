@@ -39,9 +39,10 @@ def test_while_the_model_warms_up(world: World, place: Place) -> None:
 
 
 def test_the_model_reads_better_words(world: World, place: Place) -> None:
-    """The card shows what the model read: the scene with the quality phrases, and what it avoids."""
+    """Asked for the model alone, the card shows what it read: the scene with what helps, and what it avoids."""
     _wait_for_model(world)
-    record = world.ask(place.ann, place.channel, scene="a *purple* elephant in the rain", seed=5, steps=12, duration=3)
+    scene = "a *purple* elephant in the rain"
+    record = world.ask(place.ann, place.channel, engine="audioldm2", scene=scene, seed=5, steps=12, duration=3)
     message = world.sound(record)
     read = fields(message)["The model reads"]
     assert "elephant in the rain, high quality recording, ambient soundscape" in read
@@ -55,11 +56,26 @@ def test_the_model_reads_better_words(world: World, place: Place) -> None:
     assert record["ack_latency"] < 1.0
 
 
+def test_textures_by_rule_and_events_by_the_model(world: World, place: Place) -> None:
+    """With no engine named, a bed of rain is made by rule under the model's thunder, and the card says so."""
+    _wait_for_model(world)
+    scene = "gentle rain on a window with distant thunder"
+    message = world.make(place.ann, place.channel, scene=scene, steps=10, duration=3)
+    assert fields(message)["Made of"].splitlines() == [
+        "• light rain on a window · bed by procedural",
+        "• distant thunder · events by audioldm2",
+    ]
+    assert "“distant thunder, low rolling rumble, high quality recording" in fields(message)["The model reads"]
+    assert "engine procedural + audioldm2" in fields(message)["Sound"]
+    samples, rate = decode(world, message)
+    assert abs(len(samples) - 3 * rate) <= 1
+
+
 def test_options_of_the_model(world: World, place: Place) -> None:
     """Negative prompt, guidance and quality reach the model, and too much guidance is warned of."""
     _wait_for_model(world)
     options = {"negative_prompt": "birds", "guidance_scale": 12, "quality": "draft", "duration": 2}
-    message = world.make(place.ann, place.channel, scene="people talking in a cafe", **options)
+    message = world.make(place.ann, place.channel, scene="people talking in a cafe", engine="audioldm2", **options)
     assert "not: birds" in fields(message)["The model reads"]
     assert "guidance 12 · 20 steps" in fields(message)["The model reads"]
     assert "overcooked" in fields(message)["Good to know"]
@@ -69,7 +85,8 @@ def test_options_of_the_model(world: World, place: Place) -> None:
 def test_a_loop_of_the_model(world: World, place: Place) -> None:
     """The model's own loop is as long as asked, and the file joins itself."""
     _wait_for_model(world)
-    message = world.make(place.ann, place.channel, scene="rain", loop=True, duration=7, steps=10, format="flac")
+    options = {"engine": "audioldm2", "loop": True, "duration": 7, "steps": 10, "format": "flac"}
+    message = world.make(place.ann, place.channel, scene="rain", **options)
     samples, rate = decode(world, message)
     assert len(samples) == 7 * rate
     assert measure_seam(Clip(samples.T.astype("float32"), rate)).clean
@@ -78,17 +95,17 @@ def test_a_loop_of_the_model(world: World, place: Place) -> None:
 def test_the_model_repeats_a_seed(world: World, place: Place) -> None:
     """The same seed makes the same sound with the model too."""
     _wait_for_model(world)
-    first, again = (
-        decode(world, world.make(place.ann, place.channel, scene="rain", seed=9, steps=10))[0] for _ in range(2)
-    )
+    options = {"scene": "rain", "engine": "audioldm2", "seed": 9, "steps": 10}
+    first, again = (decode(world, world.make(place.ann, place.channel, **options))[0] for _ in range(2))
     assert (first == again).all()
 
 
 def test_progress_and_cancel_of_the_model(world: World, place: Place) -> None:
     """A long generation shows its steps on the card and stops when it is cancelled; the next one starts."""
     _wait_for_model(world)
-    record = world.ask(place.ann, place.channel, scene="rain", duration=10, steps=200, quality="high")
-    waiting = world.ask(place.bob, place.channel, scene="rain", steps=10)
+    model = {"scene": "rain", "engine": "audioldm2"}
+    record = world.ask(place.ann, place.channel, **model, duration=10, steps=200, quality="high")
+    waiting = world.ask(place.bob, place.channel, **model, steps=10)
     world.until(lambda: any("Generating `" in text for text in world.shown(record["message"])))
     world.press(record["message"], "Cancel", place.ann)
 

@@ -21,12 +21,13 @@ def _save(world: World, user: str, channel: str, name: str, **options: Any) -> s
 
 
 def _choices(world: World, user: str, channel: str, text: str = "", command: str = "generate") -> dict[str, str]:
-    """What is suggested: from what is shown to what is sent."""
+    """What people's presets are suggested: from what is shown to what is sent."""
     option = "preset" if command == "generate" else "name"
     answer = world.control.autocomplete(
         command=f"ambient {command}", option=option, value=text, user=user, channel=channel
     )
-    return {choice["name"]: choice["value"] for choice in answer["choices"]}
+    assert len(answer["choices"]) <= 25
+    return {c["name"]: c["value"] for c in answer["choices"] if not c["name"].endswith("(built in)")}
 
 
 def _suggested(world: World, user: str, channel: str, text: str = "", command: str = "generate") -> list[str]:
@@ -37,7 +38,7 @@ def test_nothing_to_suggest(world: World, place: Place) -> None:
     """Without presets the list is empty, and the commands say so privately."""
     assert _suggested(world, place.ann, place.channel) == []
     assert _suggested(world, place.ann, place.channel, "x", "preset show") == []
-    assert "no preset here yet" in refusal(world.command("preset list", place.ann, place.channel))
+    assert "no preset of your own here yet" in refusal(world.command("preset list", place.ann, place.channel))
     assert "no finished sound to save" in refusal(world.command("preset save", place.ann, place.channel, name="x"))
 
 
@@ -52,7 +53,7 @@ def test_many_presets(world: World, place: Place) -> None:
     pages = [world.command("preset list", place.ann, place.channel, page=page)["message"] for page in (1, 2, 3)]
     shown = "".join(description(page) for page in pages)
     assert [number for number in range(30) if f"**Shore {number:02}**" in shown] == list(range(30))
-    assert footer(pages[2]) == "page 3 of 3"
+    assert footer(pages[2]).startswith("page 3 of 3 ·")
     assert "no preset on that page" in refusal(world.command("preset list", place.ann, place.channel, page=4))
 
 

@@ -29,7 +29,7 @@ doctor: $(VENV)/base.stamp
 	@$(BIN)/python -m ambientgen doctor
 
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -m "not wire"
+	@$(BIN)/python -m pytest -m "not wire" --numprocesses auto --dist loadfile
 
 check: format lint types test wire
 

@@ -102,4 +102,11 @@ def _by_category(available: Sequence[EngineSpec]) -> dict[str, list[str]]:
     by_category = {key: list(category.ideas) for key, category in vocabulary().categories.items()}
     for preset in built_in_presets():
         by_category[preset.category].append(preset.request.description)
-    return {key: [idea for idea in some if makes_whole(idea, available)] for key, some in by_category.items()}
+    specs = tuple(available)
+    return {key: [idea for idea in some if _makes_whole(idea, specs)] for key, some in by_category.items()}
+
+
+@functools.lru_cache(maxsize=4096)
+def _makes_whole(idea: str, available: tuple[EngineSpec, ...]) -> bool:
+    """Remembered: it is asked of every idea at every letter that a person types."""
+    return makes_whole(idea, available)

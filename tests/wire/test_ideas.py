@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.wire.world import Place, World, description, fields, labels, names, refusal
+
+pytestmark = pytest.mark.wire
 
 
 def _offered(world: World, user: str, channel: str, option: str, text: str) -> dict[str, str]:

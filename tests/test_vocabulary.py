@@ -16,9 +16,7 @@ TEXT = (resources.files("ambientgen") / "scenes.toml").read_text(encoding="utf-8
 GAPS = {
     "animals": None,
     "clock": None,
-    "chimes": None,
-    "fantasy": None,
-    "frogs": None,
+    "fantasy": "chimes",
     "footsteps": None,
     "horror": "drone",
     "household": None,

@@ -1,4 +1,4 @@
-"""Is a take broken? Plain faults, and a score to rank candidates by."""
+"""Is a take broken? Plain faults, and a score to rank candidates by. How each is found: `docs/health.md`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ambientgen.audio import artifacts
 from ambientgen.audio.clip import Clip, Samples
 
 _WINDOW_S = 0.05
 _SILENT_DBFS = -70.0
 _DEAD_BELOW_LOUDEST_DB = 60.0
+_DEAD_DBFS = -85.0
 _MAX_DEAD_STRETCH = 0.6
 _MAX_DEAD_SHARE = 0.85
 _MAX_CLIPPED_SHARE = 0.001
+_MIN_OFFSET = 0.004
 _NUM_SPECTRUM_SAMPLES = 8192
 
 
@@ -38,12 +41,20 @@ class Health:
         return not self.faults
 
 
-def check(clip: Clip) -> Health:
-    """Look for what no ambience has: broken numbers, silence, clipping, an offset, a level that dies away.
+def check(clip: Clip, *, tonal: bool = True) -> Health:
+    """Look for what no ambience has.
+
+    Broken numbers, silence, clipping, an offset, a level that dies away, dropouts, clicks, a stuck repetition, and,
+    where no steady tone belongs to the sound, mains hum.
 
     Dead time is what lies 60 dB under the loudest 50 ms. Pauses are normal (crickets, distant thunder), so only a
     clip that is dead for 60 % of its time at a stretch, or for 85 % in all, is at fault. Clipping is flat tops: equal
     neighbors at the clip's own peak, which the sharpest crackle does not have.
+
+    Args:
+        clip: any rate and number of channels.
+        tonal: False if no steady tone belongs to the sound. Only then is mains hum a fault: a fan, a refrigerator or a
+            drone on 50 Hz cannot be told from it by ear or by measure, so the asker must know.
     """
     samples = clip.samples
     if not samples.size:
@@ -59,9 +70,17 @@ def check(clip: Clip) -> Health:
         faults.append("clipped")
     if _has_offset(samples):
         faults.append("offset (DC)")
-    dead = levels_db < levels_db.max() - _DEAD_BELOW_LOUDEST_DB
+    dead = levels_db < max(float(levels_db.max()) - _DEAD_BELOW_LOUDEST_DB, _DEAD_DBFS)
     if _longest_run(dead) > _MAX_DEAD_STRETCH * len(dead) or float(dead.mean()) > _MAX_DEAD_SHARE:
         faults.append("mostly silent / level collapse")
+    if any(artifacts.has_dropout(channel, clip.sample_rate_hz) for channel in samples):
+        faults.append("dropout")
+    if any(artifacts.has_click(channel) for channel in samples):
+        faults.append("click")
+    if not tonal and artifacts.has_hum(clip):
+        faults.append("mains hum")
+    if artifacts.is_stuck(clip):
+        faults.append("stuck repetition")
     score = 1.0 - len(faults)
     score -= 0.3 * min(1.0, clipped / _MAX_CLIPPED_SHARE)
     score -= 0.3 * float(dead.mean())
@@ -84,22 +103,32 @@ def _levels_db(clip: Clip) -> npt.NDArray[np.float64]:
 
 
 def _clipped_share(samples: Samples) -> float:
-    """Share of samples in flat tops: at the channel's peak, and equal to their left neighbor."""
+    """Share of samples at the channel's very peak, or in flat tops: near it, and equal to their left neighbor."""
     flat = 0
     for channel in samples:
         size = np.abs(channel)
         peak = float(size.max())
         if peak > 0.0:
             steps = np.abs(np.diff(channel))
-            flat += int(np.count_nonzero((size[1:] >= 0.985 * peak) & (steps <= 2e-6 * peak)))
+            tops = int(np.count_nonzero((size[1:] >= 0.985 * peak) & (steps <= 2e-6 * peak)))
+            flat += max(tops, _num_piled_up(size, peak))
     return flat / samples.size
 
 
+def _num_piled_up(size: Samples, peak: float) -> int:
+    """How many samples have the peak's very size, if no other size is nearly as frequent (as in an exact tone)."""
+    at_peak = int(np.count_nonzero(size >= (1.0 - 2e-7) * peak))
+    if at_peak <= _MAX_CLIPPED_SHARE * size.size:
+        return 0
+    _, counts = np.unique(size[(size > 0.5 * peak) & (size < 0.99 * peak)], return_counts=True)
+    return at_peak if at_peak > 10 * int(counts.max(initial=0)) else 0
+
+
 def _has_offset(samples: Samples) -> bool:
-    """Large in itself and against the sound: slow rumble has a small mean over a short take."""
+    """Large in itself and against the sound: slow rumble has some mean over a short take."""
     means = np.abs(samples.mean(axis=1, dtype=np.float64))
     spreads = samples.std(axis=1, dtype=np.float64)
-    return bool(np.any((means > 0.02) & (means > 0.3 * spreads)))
+    return bool(np.any((means > _MIN_OFFSET) & (means > 0.6 * spreads)))
 
 
 def _longest_run(flags: npt.NDArray[np.bool_]) -> int:

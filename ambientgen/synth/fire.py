@@ -27,7 +27,7 @@ from ambientgen.synth.events import (
 )
 from ambientgen.synth.shaping import Canvas, Ints, Points, convolve, curve, db, fir, modulate, shaped_noise
 
-_SNAP: Final = ((400, -22), (1200, -12), (2500, -5), (5000, 0), (9000, 0), (15000, -2))
+_SNAP: Final = ((400, -22), (1200, -12), (2500, -5), (5000, 0), (9000, 0), (13000, -2), (18000, -16))
 _STEAM: Final = ((1500, -30), (4000, -4), (7000, 0), (10000, -3), (16000, -9))
 _NUM_TEMPLATES: Final = 160
 

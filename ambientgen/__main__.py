@@ -22,6 +22,7 @@ from ambientgen.engines.base import Engine, EngineWithWeights
 from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, GenerationCancelled, OptionError, RequestError, UnknownSceneError
+from ambientgen.lab.command import add_compare, add_sweep
 from ambientgen.planning import not_made, resolve, rounded_loop, unused_options
 from ambientgen.recipe import Quality, Recipe, SceneRequest
 from ambientgen.render import Output, Soundscape, render
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_make(commands.add_parser("make", help="make a soundscape from a description"))
     _add_ideas(commands.add_parser("ideas", help="what to ask for"))
+    add_sweep(commands.add_parser("sweep", help="listening tests: vary one thing, and see and hear what it does"))
+    add_compare(commands.add_parser("compare", help="listening tests: engine against engine"))
     _add_models(commands.add_parser("models", help="fetch a model's weights, or say whether they are here"))
     _add_doctor(commands.add_parser("doctor", help="check the installation, from the packages to Discord"))
     return parser

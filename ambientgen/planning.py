@@ -158,6 +158,8 @@ class _Planner:
 
     def _without_a_model(self, spec: EngineSpec, available: Sequence[EngineSpec]) -> tuple[Layer, ...]:
         able = [planned for planned in self._plan.layers if _texture(planned, spec) is not None]
+        # "A clock in a library": of what cannot be made, the place is left.
+        able = able or [planned for planned in self._plan.settings if _texture(planned, spec) is not None]
         if not able:
             other = next((s.name for s in available if s.reads_any_text), None)
             hint = f" The engine `{other}` takes any description." if other else ""

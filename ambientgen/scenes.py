@@ -70,6 +70,7 @@ class ScenePlan:
 
     Attributes:
         layers: empty when nothing was understood.
+        settings: sounds that a mere setting would bring; not among the layers if any sound is named.
         too_many: labels of what was understood but is one sound too many.
         others: parts of the description that name no known sound, in the person's words.
         unknown: the words nothing is known of.
@@ -79,6 +80,7 @@ class ScenePlan:
     """
 
     layers: tuple[PlannedLayer, ...]
+    settings: tuple[PlannedLayer, ...] = ()
     too_many: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -161,6 +163,28 @@ def plan(description: str) -> ScenePlan:
     kept = [found for found in reading.found if not found.negated and found.category.key not in banned]
     sure = [found for found in kept if not (found.manner and reading.clauses[found.clause].known)]
     chosen = [found for found in sure if not found.weak] or sure or kept
+    settings = [found for found in kept if found.weak and found not in chosen]
+    words = _own_words(description, reading, chosen)
+    layers = _merged(chosen, reading, words)
+    others = [
+        _tidy(description[clause.start : clause.stop])
+        for clause in reading.clauses
+        if clause.unknown and not (clause.known or clause.negated or clause.located)
+    ]
+    return ScenePlan(
+        layers=tuple(layers[:MAX_LAYERS]),
+        settings=tuple(_merged(settings, reading, {})[:MAX_LAYERS]),
+        too_many=tuple(layer.label for layer in layers[MAX_LAYERS:]),
+        others=tuple(dict.fromkeys(filter(None, others))),
+        unknown=tuple(dict.fromkeys(word for clause in reading.clauses for word in clause.unknown)),
+        left_out=tuple(dict.fromkeys(found.text for found in reading.found if found.negated)),
+        wanted=_without(description, reading.unwanted),
+        foreign=reading.foreign,
+    )
+
+
+def _merged(chosen: list[_Found], reading: _Reading, words: Mapping[str, str]) -> list[PlannedLayer]:
+    """One layer for each sound, however often it was named."""
     merged: dict[str, _Found] = {}
     for found in chosen:
         first = merged.setdefault(found.category.key, found)
@@ -170,22 +194,7 @@ def plan(description: str) -> ScenePlan:
     for key, variant in reading.variants:
         if key in merged and not merged[key].variant:
             merged[key].variant = variant
-    words = _own_words(description, reading, chosen)
-    layers = [_planned(found, reading.place, words.get(found.category.key, "")) for found in merged.values()]
-    others = [
-        _tidy(description[clause.start : clause.stop])
-        for clause in reading.clauses
-        if clause.unknown and not (clause.known or clause.negated or clause.located)
-    ]
-    return ScenePlan(
-        layers=tuple(layers[:MAX_LAYERS]),
-        too_many=tuple(layer.label for layer in layers[MAX_LAYERS:]),
-        others=tuple(dict.fromkeys(filter(None, others))),
-        unknown=tuple(dict.fromkeys(word for clause in reading.clauses for word in clause.unknown)),
-        left_out=tuple(dict.fromkeys(found.text for found in reading.found if found.negated)),
-        wanted=_without(description, reading.unwanted),
-        foreign=reading.foreign,
-    )
+    return [_planned(found, reading.place, words.get(found.category.key, "")) for found in merged.values()]
 
 
 def explain(plan: ScenePlan) -> list[str]:

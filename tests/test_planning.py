@@ -73,11 +73,19 @@ def test_without_a_model_the_nearest_texture_stands_in_and_says_so() -> None:
     assert [layer.label for layer in resolve(request, [TEXTURES]).layers] == ["rain"]
     request = dataclasses.replace(request, description="rain in an eerie graveyard, room tone and footsteps")
     recipe = resolve(request, [TEXTURES])
-    assert [layer.label for layer in recipe.layers] == ["rain", "quiet room (nearest texture: fan)"]
+    assert [layer.label for layer in recipe.layers] == ["rain", "room tone (nearest texture: fan)"]
     assert recipe.layers[1].params["family"] == "machine"
     assert not_made(request, recipe, [TEXTURES]) == ("footsteps",)
     with pytest.raises(UnknownSceneError):
         resolve(SceneRequest(description="footsteps"), [TEXTURES])
+
+
+def test_the_place_is_left_of_a_scene_that_cannot_be_made() -> None:
+    """Where no texture makes any sound that was named, the setting's own sounds stand for the scene, and it says so."""
+    request = SceneRequest(description="a clock ticking in a quiet forest", engine="procedural")
+    recipe = resolve(request, [TEXTURES])
+    assert [layer.label for layer in recipe.layers] == ["light wind in the trees", "sparse birdsong"]
+    assert not_made(request, recipe, [TEXTURES]) == ("ticking clock",)
 
 
 def test_a_family_that_an_engine_lacks_goes_to_the_model() -> None:

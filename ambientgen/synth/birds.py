@@ -19,19 +19,9 @@ import numpy.typing as npt
 
 from ambientgen.audio.clip import Samples
 from ambientgen.synth.events import event_count, fold, pan, random_starts, scatter, spread_times, stereo
-from ambientgen.synth.shaping import Canvas, curve, db, modulate, shaped_noise
+from ambientgen.synth.shaping import Canvas, Points, curve, db, modulate, shaped_noise
 
-_WOOD: Final = (
-    (30, -12),
-    (63, 1),
-    (125, 0),
-    (250, -8),
-    (500, -13),
-    (1000, -15),
-    (3000, -18),
-    (8000, -23),
-    (16000, -32),
-)
+_WOOD: Final = ((30, -12), (63, 1), (125, 0), (250, -9), (500, -16), (1000, -22), (3000, -31), (8000, -35))
 _HARBOR: Final = ((30, -8), (80, -2), (200, 0), (500, -4), (1500, -9), (4000, -15), (12000, -26))
 _NIGHT: Final = ((30, -12), (80, -4), (180, 0), (400, -3), (800, -9), (2000, -17), (6000, -29))
 _FIELD: Final = ((30, -8), (80, 0), (200, 0), (500, -5), (1500, -11), (4000, -18), (12000, -30))
@@ -116,7 +106,7 @@ class _Kind(NamedTuple):
     voice: Callable[[Canvas], list[Samples]]
     birds: tuple[float, float]
     pause_s: tuple[float, float]
-    bed: tuple[tuple[float, float], ...]
+    bed: Points
     bed_db: float
 
 
@@ -191,20 +181,19 @@ def _motif(canvas: Canvas, style: _Style) -> list[_Syllable]:
 
 
 def _phrase(canvas: Canvas, style: _Style, motif: list[_Syllable]) -> Samples:
-    """The motif once or more: the whole a little higher or lower, faster or slower than last time."""
+    """The motif, once or as often as it takes: a little higher or lower, faster or slower than last time."""
     rng = canvas.rng
     higher, slower = rng.normal(1.0, 0.02), rng.uniform(0.92, 1.1)
     longest_s = canvas.slide(1.2, 2.6) * rng.uniform(0.7, 1.2)
     notes = [one for one in motif for _ in range(max(1, one.repeats + int(rng.integers(-1, 2)) * (one.repeats > 1)))]
-    times_s = np.cumsum([(one.length_s + one.gap_s) * slower for one in notes])
-    rounds = max(1, round(longest_s / times_s[-1])) if len(motif) <= 3 else 1
-    notes = (notes * rounds)[
-        : max(2, int(len(notes) * longest_s / times_s[-1]) if rounds == 1 else len(notes) * rounds)
-    ]
+    notes *= max(1, round(longest_s / sum((one.length_s + one.gap_s) * slower for one in notes)))
+    ends_s = np.cumsum([(one.length_s + one.gap_s) * slower for one in notes])
+    notes = notes[: max(2, int(np.searchsorted(ends_s, longest_s)))]
     parts = []
     for number, one in enumerate(notes):
-        sunk = np.exp(-style.falls * number / len(notes)) * higher * rng.normal(1.0, 0.008)
-        parts.append(_syllable(canvas, one, float(sunk), slower * (1.0 - 0.5 * style.falls * number / len(notes))))
+        sunk = style.falls * number / len(notes)
+        higher_now = higher * np.exp(-sunk) * rng.normal(1.0, 0.008)
+        parts.append(_syllable(canvas, one, float(higher_now), slower * (1.0 - 0.5 * sunk)))
     return np.concatenate(parts)
 
 
@@ -239,7 +228,7 @@ def _chorus(canvas: Canvas) -> Samples:
     templates = np.stack([np.pad(one[:size], (0, max(0, size - one.size))) for one in phrases])
     templates[:, -2000:] *= np.linspace(1.0, 0.0, 2000, dtype=np.float32)
     starts = random_starts(canvas, event_count(canvas, canvas.swing(0.9, 2.0) * canvas.crowd(0.25, 4.0)))
-    gains = 10.0 ** (canvas.rng.normal(-26.0, 4.0, starts.size) / 20.0)
+    gains = 10.0 ** (canvas.rng.normal(-28.0, 4.0, starts.size) / 20.0)
     return scatter(canvas, stereo(canvas, templates, 0.95), starts, gains)
 
 

@@ -119,7 +119,7 @@ _HOUSES: Final = {
         pace_hz=(2.8, 4.4),
         melody=0.17,
         effort=0.12,
-        breaths_db=-4.0,
+        breaths_db=-8.0,
     ),
 }
 
@@ -131,11 +131,12 @@ def render(canvas: Canvas) -> Samples:
     num_talkers = max(2, round(canvas.swing(*house.talkers) * canvas.crowd(0.45, 1.0 / 0.45)))
     # Now and then the whole house grows livelier, then quieter.
     spirits = curve(canvas, 0.02, 0.12)[0]
+    consonants = _consonants(canvas)
     out = np.zeros((2, canvas.num_samples), dtype=np.float32)
     for index, side in enumerate(canvas.character.permutation(np.linspace(-0.6, 0.6, num_talkers))):
         low = (index + 0.5) / num_talkers < house.low_share
         loud = db(-4.0) * canvas.character.uniform(0.35, 1.0) ** 2
-        out += _talker(canvas, house, float(side), spirits, low=low) * np.float32(loud)
+        out += _talker(canvas, house, consonants, spirits, float(side), low=low) * np.float32(loud)
     if tavern:
         out += _laughs(canvas, house, spirits)
         out += _mugs(canvas)
@@ -151,7 +152,9 @@ def render(canvas: Canvas) -> Samples:
 # Voices ----------------------------------------------------------------------------------------------------------
 
 
-def _talker(canvas: Canvas, house: _House, side: float, spirits: npt.NDArray[np.float64], *, low: bool) -> Samples:
+def _talker(
+    canvas: Canvas, house: _House, consonants: Samples, spirits: npt.NDArray[np.float64], side: float, *, low: bool
+) -> Samples:
     """One talker: syllables at a few a second in phrases, consonants before some, and pauses to listen."""
     rng = canvas.rng
     pitch = canvas.character.uniform(*(house.low_hz if low else house.high_hz))
@@ -167,8 +170,9 @@ def _talker(canvas: Canvas, house: _House, side: float, spirits: npt.NDArray[np.
     with_breath = rng.random(times.size) < 0.65
     early = (rng.uniform(0.03, 0.11, times.size) * canvas.sample_rate_hz).astype(np.intp)
     loud = gains * heavy_tail(canvas, times.size, 4.0, 5.0) * db(house.breaths_db + canvas.slide(-2.0, 2.0))
-    consonants = _consonants(canvas)[:, None, :] * place
-    out += scatter(canvas, consonants, (starts - early)[with_breath] % canvas.num_samples, loud[with_breath])
+    out += scatter(
+        canvas, consonants[:, None, :] * place, (starts - early)[with_breath] % canvas.num_samples, loud[with_breath]
+    )
     return out
 
 
@@ -204,7 +208,7 @@ def _voice(canvas: Canvas, hz: npt.NDArray[np.float64]) -> Samples:
     return np.asarray(flow - np.float32(0.5625) + np.float32(0.015) * flow * breath)
 
 
-def _spectrum(sound: Samples, rate_hz: int) -> tuple[npt.NDArray[np.complex64], Samples]:
+def _spectrum(sound: Samples, rate_hz: int) -> tuple[npt.NDArray[np.complexfloating], Samples]:
     """The spectrum of (count, length) sounds with room for what rings on, and its frequencies in Hz."""
     size = 1 << sound.shape[-1].bit_length()
     return np.fft.rfft(sound, size), np.fft.rfftfreq(size, 1.0 / rate_hz).astype(np.float32)
@@ -227,11 +231,11 @@ def _tracts(
 
 
 def _consonants(canvas: Canvas) -> Samples:
-    """Soft breaths of noise, shape (count, length): the s, sh, f and h of one talker."""
+    """Soft breaths of noise, shape (count, length): s, sh, f and h, in which voices hardly differ."""
     parts = []
     for points in _BREATHS:
-        breath = bursts(canvas, 3, points, 0.16, np.full(3, 0.5))
-        place = np.arange(breath.shape[1]) / breath.shape[1] / canvas.rng.uniform(0.12, 0.9, (3, 1))
+        breath = bursts(canvas, 8, points, 0.16, np.full(8, 0.5))
+        place = np.arange(breath.shape[1]) / breath.shape[1] / canvas.rng.uniform(0.12, 0.9, (8, 1))
         parts.append(breath * (np.sin(np.pi * np.minimum(place, 1.0) ** 0.5) ** 1.3).astype(np.float32))
     return np.concatenate(parts)
 

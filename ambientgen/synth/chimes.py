@@ -170,7 +170,7 @@ def _bowls(canvas: Canvas) -> Samples:
     pause_s = canvas.swing(9.0, 4.5) * canvas.crowd(1.6, 1.0 / 1.6)
     times = spread_times(canvas, max(1, round(canvas.duration_s / pause_s)), 0.7)
     starts = (times * canvas.sample_rate_hz).astype(np.intp) % canvas.num_samples
-    out += scatter(canvas, templates, starts, canvas.rng.uniform(0.5, 1.0, starts.size) * db(-10.0))
+    out += scatter(canvas, templates, starts, canvas.rng.uniform(0.5, 1.0, starts.size) * db(-13.0))
     out += _rubbed(canvas, float(bowls_hz[0]), float(ovals[0]))
     return out
 
@@ -179,17 +179,18 @@ def _bowl(canvas: Canvas, hz: float, oval_hz: float) -> _Strike:
     ratios = np.array(_BOWL_RATIOS)
     levels = np.array((1.0, 0.5, 0.2, 0.06)) * canvas.swing(0.6, 1.7) ** np.array((0.0, 1.0, 2.0, 3.0))
     decay_s = np.array((6.5, 4.2, 2.0, 1.0)) * (160.0 / hz) ** 0.4
-    return _doubled(hz * ratios, levels, decay_s, oval_hz, attack_s=0.02, length_s=18.0)
+    return _doubled(hz * ratios, levels, decay_s, oval_hz, attack_s=0.03, length_s=18.0)
 
 
 def _rubbed(canvas: Canvas, hz: float, oval_hz: float) -> Samples:
     """A bowl that sings: its lowest two modes, swelling as the stick goes round, and slowly beating."""
     out = np.zeros((2, canvas.num_samples), dtype=np.float32)
-    swell = np.exp(0.7 * curve(canvas, 0.02, 0.1)[0])
-    for ratio, level_db in ((1.0, -19.0), (_BOWL_RATIOS[1], -29.0)):
-        for side, share in ((-0.3, 0.5), (0.3, -0.5)):
-            mode = tone(canvas, hz * ratio + share * oval_hz, canvas.rng.uniform(0.0, 2.0 * np.pi))
-            level = db(level_db + canvas.slide(-4.0, 4.0))
+    swell = np.exp(0.45 * curve(canvas, 0.02, 0.1)[0])
+    for ratio, level_db in ((1.0, -15.0), (_BOWL_RATIOS[1], -25.0)):
+        # Its two halves are not of one strength, so that the beat never falls silent.
+        for side, apart, share_db in ((-0.3, 0.5, 0.0), (0.3, -0.5, -7.0)):
+            mode = tone(canvas, hz * ratio + apart * oval_hz, canvas.rng.uniform(0.0, 2.0 * np.pi))
+            level = db(level_db + share_db + canvas.slide(-4.0, 4.0))
             mode *= at_audio_rate(canvas, level * swell * np.exp(0.2 * curve(canvas, 0.1, 0.6)[0]))
             left, right = pan(np.array([side]))
             out[0] += mode * np.float32(left[0])
@@ -207,7 +208,7 @@ def _doubled(
     apart = 0.5 * oval_hz * np.sqrt(modes_hz / modes_hz[0])
     return _Strike(
         modes_hz=np.concatenate([modes_hz - apart, modes_hz + apart]),
-        levels=np.concatenate([0.62 * levels, 0.38 * levels]),
+        levels=np.concatenate([0.7 * levels, 0.3 * levels]),
         decay_s=np.concatenate([decay_s, 0.9 * decay_s]),
         attack_s=attack_s,
         length_s=length_s,

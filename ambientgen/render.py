@@ -289,7 +289,8 @@ def finish(
         caption = f"{encoded.duration_s:.1f} s · {encoded.integrated_lufs:.1f} LUFS · {encoded.peak_dbtp:.1f} dBTP"
         drawn = picture.draw(mastered, output.title, caption)
         picture_path = _write_bytes(output.directory / f"{output.name}.png", drawn)
-        seam = loop.measure_seam(encode.decode(encoded.path)) if recipe.loop else None
+        is_circle = all(_loops_itself(recipe, specs[layer.engine]) for layer in recipe.layers)
+        seam = loop.measure_seam(encode.decode(encoded.path), is_circle=is_circle) if recipe.loop else None
     except BaseException:
         for path in (encoded.path, picture_path):  # nobody will be told of them
             if path is not None:

@@ -79,8 +79,13 @@ def crossfade(old: Samples, new: Samples) -> Samples:
     return mixed
 
 
-def measure_seam(clip: Clip) -> Seam:
+def measure_seam(clip: Clip, *, is_circle: bool = False) -> Seam:
     """Judge how a clip's end joins its beginning. Works on decoded files as well.
+
+    Args:
+        clip: a loop.
+        is_circle: True if it was made as a circle, nothing faded or joined. Its level then moves across the seam as it
+            does anywhere, and is not judged: a few seconds of deep waves have one trough, and it may lie there.
 
     Raises:
         ValueError: if the clip is shorter than 0.2 s.
@@ -90,7 +95,7 @@ def measure_seam(clip: Clip) -> Seam:
     return Seam(
         flux_percentile=round(_flux_percentile(clip), 2),
         jump_ratio_p999=round(_jump_ratio(clip.samples), 3),
-        level_sag_db=round(_level_sag_db(clip), 2),
+        level_sag_db=0.0 if is_circle else round(_level_sag_db(clip), 2),
     )
 
 

@@ -215,7 +215,8 @@ def nearest_examples(description: str, families: frozenset[str], count: int = 3)
     tokens = [token for token in words_of(description) if len(token) > 2][:40]
     able = {key: c for key, c in known.categories.items() if c.family and c.family[0] in families}
     scores = dict.fromkeys(able, 0.0)
-    single = [phrase[0] for phrase, meaning in known.phrases.items() if len(phrase) == 1 and meaning.calls]
+    english = ((phrase, meaning) for phrase, meaning in known.phrases.items() if not meaning.foreign)
+    single = [phrase[0] for phrase, meaning in english if len(phrase) == 1 and meaning.calls]
     for token in dict.fromkeys(tokens):
         for near in difflib.get_close_matches(token, single, n=2, cutoff=0.75):
             for key in known.phrases[near,].calls:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ambientgen import prompts, scenes
@@ -130,6 +130,7 @@ def test_a_short_encoder_drops_the_longest_phrase_first_and_never_the_subject() 
     assert "animal sounds" in shortened
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=500), st.integers(1, 600))
 def test_no_text_makes_a_prompt_too_long_or_loses_its_subject(text: str, max_tokens: int) -> None:
     """A prompt is within the encoder's limit, or is the subject alone."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ambientgen import scenes
@@ -200,6 +200,7 @@ def _resolved(plan_of: str) -> Recipe | None:
     return recipe
 
 
+@settings(deadline=None)
 @given(st.text(max_size=2000))
 def test_no_text_breaks_the_reading(text: str) -> None:
     """Any text is refused with words, or gives a plan and a valid recipe."""
@@ -213,6 +214,7 @@ _KNOWN = sorted(" ".join(phrase) for phrase in vocabulary().phrases)
 _PIECES = st.one_of(st.sampled_from(_KNOWN), st.sampled_from([",", ".", "no", "with", "or", "and", "-", "’s", "qux"]))
 
 
+@settings(deadline=None)
 @given(st.lists(_PIECES, max_size=40))
 def test_any_order_of_known_words_gives_valid_layers(words: list[str]) -> None:
     """Known words in any order give each sound once, and every layer is one its engine can make."""

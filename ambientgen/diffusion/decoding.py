@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any
 
 from ambientgen.diffusion.interrupts import interruptible
+from ambientgen.diffusion.short_convolution import shorten_convolutions
 from ambientgen.diffusion.windows import WINDOW_FRAMES, WindowPlan, blend, gather
 
 #: Mel frames in a latent frame.
@@ -79,6 +80,7 @@ class Decoder:
         import torch
 
         vocoder = self._pipeline.vocoder
+        shorten_convolutions(vocoder)
         num_before = self._reach if circular else 0
         mel = _wrap(mel, num_before) if circular else mel
         mel = mel.to(vocoder.device, vocoder.dtype)

@@ -288,7 +288,7 @@ class _Reader:
 
     def _take_in(self, meaning: Meaning, after: int, start: int) -> None:
         reading, clause = self._reading, self._reading.clauses[-1]
-        reading.foreign |= meaning.foreign and not meaning.fills
+        reading.foreign |= meaning.foreign and (bool(meaning.sounds) or not meaning.fills)
         if meaning.negates or meaning.negates_list:
             if self._negating is None:
                 self._negating = (start, meaning.negates_list)

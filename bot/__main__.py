@@ -22,6 +22,7 @@ from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, EngineError
 from ambientgen.executor import Executor
+from ambientgen.ideas import built_in_presets
 from bot import welcome
 from bot.client import AmbientClient, invite_url
 from bot.clips import Clips
@@ -53,6 +54,7 @@ def main() -> int:
         with DataFolderLock(settings.data_dir):
             engines = _engines(settings)
             _import_packages(engines)
+            built_in_presets()  # and the vocabulary: read at the first command, it would stop the loop for 0.1 s
             asyncio.run(_serve(settings, engines))
     except (SettingsError, DataFolderError, AlreadyRunningError, StoreError, AmbientError) as error:
         print(f"AmbientGen cannot start: {error}", file=sys.stderr)

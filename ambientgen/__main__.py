@@ -80,6 +80,9 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what the model should avoid")
     parser.add_argument("--guidance-scale", type=float, metavar="X")
     parser.add_argument("--steps", type=int, metavar="N", help="number of inference steps")
+    parser.add_argument(
+        "--full-band", action="store_true", help="fill the band above 8 kHz that AudioLDM2 leaves empty"
+    )
     parser.add_argument("--format", choices=tuple(FORMATS), help="default: by the ending of --out, else opus")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: ambient-SEED.ogg here")
     parser.add_argument("--model", help=f"hub id or folder (default: {DEFAULT_MODEL})")
@@ -118,7 +121,17 @@ def _make(options: argparse.Namespace) -> int:
 
 def _check_recipe_alone(options: argparse.Namespace) -> None:
     """A recipe decides everything; an option beside it would be dropped in silence."""
-    decided = ("engine", "duration", "loop", "seed", "negative_prompt", "guidance_scale", "steps", "quality")
+    decided = (
+        "engine",
+        "duration",
+        "loop",
+        "seed",
+        "negative_prompt",
+        "guidance_scale",
+        "steps",
+        "quality",
+        "full_band",
+    )
     given = [name for name in decided if getattr(options, name) is not None and getattr(options, name) is not False]
     if options.recipe is not None and given:
         raise OptionError(given[0], f"--recipe decides everything already; leave out --{given[0].replace('_', '-')}.")
@@ -135,6 +148,7 @@ def _request(options: argparse.Namespace) -> SceneRequest:
         negative_prompt=options.negative_prompt,
         guidance_scale=options.guidance_scale,
         num_inference_steps=options.steps,
+        full_band=options.full_band,
     )
 
 

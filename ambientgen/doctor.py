@@ -33,7 +33,8 @@ from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, EngineError, ModelMissingError
 from ambientgen.planning import resolve
 from ambientgen.recipe import MIN_STEPS, SceneRequest
-from ambientgen.render import SAMPLE_RATE_HZ, Output, render
+from ambientgen.render import Output, render
+from ambientgen.stems import SAMPLE_RATE_HZ
 
 T = TypeVar("T")
 Mark = Literal["ok", "--", "!!"]

@@ -21,11 +21,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ambientgen.audio.clip import Clip
+from ambientgen.audio.mix import Stem
+from ambientgen.audio.sound import Sound
 from ambientgen.engines.base import Engine, EngineWithWeights, Progress, Take, TimedEngine
 from ambientgen.errors import EngineError, GenerationCancelled
 from ambientgen.recipe import Recipe
-from ambientgen.render import Output, Soundscape, TakeBook, finish, run_one
+from ambientgen.render import Output, Soundscape, finish
 from ambientgen.spec import EngineSpec
+from ambientgen.stems import StemCache
+from ambientgen.takes import Made, TakeBook, run_one
 from ambientgen.timings import Timing
 
 log = logging.getLogger(__name__)
@@ -119,9 +123,13 @@ class Executor:
     Args:
         engines: the preferred one first. One with an `installed()` that says no is never touched.
         num_cpu_workers: threads of the pool; by default one less than the cores, at most 4.
+        kept_stems: where the layers of a mix are looked for, and kept for the next one.
     """
 
-    def __init__(self, engines: Sequence[Engine], *, num_cpu_workers: int | None = None) -> None:
+    def __init__(
+        self, engines: Sequence[Engine], *, num_cpu_workers: int | None = None, kept_stems: StemCache | None = None
+    ) -> None:
+        self._kept_stems = kept_stems
         self._engines = {engine.spec.name: engine for engine in engines}
         self._specs = {name: engine.spec for name, engine in self._engines.items()}
         self._status: dict[str, Status] = {name: _first_status(engine) for name, engine in self._engines.items()}
@@ -215,10 +223,13 @@ class Executor:
         for layer in recipe.layers:
             if layer.engine in self._status and self._status[layer.engine] != "ready":
                 raise EngineError(f"The engine `{layer.engine}` {_UNAVAILABLE[self._status[layer.engine]]}")
-        book = TakeBook(job_id, recipe, self._specs)
+        book = TakeBook(job_id, recipe, self._specs, self._kept_stems)
         work = _Work(Handle(job_id, asyncio.get_running_loop()), book, output, threading.Lock())
         self._works[job_id] = work
-        self._dispatch(work, book.first_takes())
+        takes = book.first_takes()
+        self._dispatch(work, takes)
+        if not takes:  # every layer is there already
+            self._pool.submit(self._guarded, work, functools.partial(self._finish, work, *book.chosen()))
         return work.handle
 
     def cancel(self, handle: Handle) -> None:
@@ -250,28 +261,32 @@ class Executor:
 
     def _run_on_cpu(self, work: _Work, take: Take) -> None:
         engine = self._engines[take.layer.engine]
-        clip, match = run_one(engine, take, lambda progress: work.handle._report(work.book.scale(take.id, progress)))
-        self._take_done(work, take, clip, match)
 
-    def _take_done(self, work: _Work, take: Take, result: Clip | EngineError, match: float | None) -> None:
-        if isinstance(result, EngineError):
-            raise result
+        def report(progress: Progress) -> bool:
+            return work.handle._report(work.book.scale(take.id, progress))
+
+        self._take_done(work, take, run_one(engine, take, report, work.output.directory))
+
+    def _take_done(self, work: _Work, take: Take, made: Made | EngineError) -> None:
+        if isinstance(made, EngineError):
+            raise made
         with work.lock:
-            more = work.book.accept(take.id, result, match)
-            last = work.book.complete and not more
-            used = work.book.chosen() if last else None
+            more = work.book.accept(take.id, made)
+            used = work.book.chosen() if work.book.complete and not more else None
         self._dispatch(work, more)
-        if used is None:
-            return
-        recipe, clips = used
+        if used is not None:
+            self._finish(work, *used)
+
+    def _finish(self, work: _Work, recipe: Recipe, sounds: list[Stem | list[Sound]]) -> None:
         soundscape = finish(
             recipe,
-            clips,
+            sounds,
             self._specs,
             work.output,
             work.handle._report,
             notes=work.book.notes,
             started_at_s=work.started_at_s or time.perf_counter(),
+            kept_stems=self._kept_stems,
         )
         self._end(work, soundscape)
 
@@ -372,11 +387,14 @@ class _GpuFeed:
             self._executor._end(work, GenerationCancelled())
         return wanted
 
-    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+    def finish(
+        self, take_id: str, result: Clip | EngineError, match: float | None = None, leaks: tuple[str, ...] = ()
+    ) -> None:
         work, take = self._running.pop(take_id)
         executor = self._executor
+        made = result if isinstance(result, EngineError) else Made(result, match, leaks)
         try:
-            executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, result, match))
+            executor._pool.submit(executor._guarded, work, lambda: executor._take_done(work, take, made))
         except RuntimeError:  # the pool was shut down while this take was finished
             executor._end(work, GenerationCancelled())
 

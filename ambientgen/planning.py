@@ -83,6 +83,7 @@ def unused_options(request: SceneRequest, recipe: Recipe, specs: Sequence[Engine
         "negative_prompt": request.negative_prompt is not None,
         "guidance_scale": request.guidance_scale is not None,
         "num_inference_steps": request.num_inference_steps is not None,
+        "full_band": request.full_band,
     }
     used_engines = {layer.engine for layer in recipe.layers}
     unused = {
@@ -198,6 +199,7 @@ class _Planner:
     ) -> Layer:
         request = self._request
         scheduler, num_candidates = _QUALITIES[request.quality]
+        full_band = {"full_band": True} if request.full_band and "full_band" in model.supports else {}
         usual_steps = _DRAFT_STEPS if request.quality == "draft" else wording.num_inference_steps
         return Layer(
             engine=model.name,
@@ -209,7 +211,7 @@ class _Planner:
             num_inference_steps=request.num_inference_steps or usual_steps,
             guidance_scale=wording.guidance_scale if request.guidance_scale is None else request.guidance_scale,
             gain_db=planned.gain_db if planned else 0.0,
-            params={"scheduler": scheduler, "num_candidates": num_candidates},
+            params={"scheduler": scheduler, "num_candidates": num_candidates, **full_band},
             label=planned.label if planned else label,
         )
 

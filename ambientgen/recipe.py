@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -19,10 +19,11 @@ Role = Literal["bed", "events"]
 T = TypeVar("T")
 
 RECIPE_VERSION = 1
-MIN_DURATION_S, MAX_DURATION_S = 1.0, 600.0
+MIN_DURATION_S, MAX_DURATION_S = 1.0, 3600.0
 MIN_GUIDANCE_SCALE, MAX_GUIDANCE_SCALE = 1.0, 15.0
 MIN_STEPS, MAX_STEPS = 10, 200
 MAX_SEED = 2**32 - 1
+MIN_GAIN_DB, MAX_GAIN_DB = -60.0, 30.0
 MAX_NEGATIVE_PROMPT_CHARS = 300
 DEFAULT_TARGET_LUFS = -20.0
 
@@ -42,6 +43,7 @@ class SceneRequest:
         negative_prompt: what the model should avoid; an empty string switches the default off.
         guidance_scale: `MIN_GUIDANCE_SCALE` to `MAX_GUIDANCE_SCALE`.
         num_inference_steps: `MIN_STEPS` to `MAX_STEPS`.
+        full_band: True to fill the band above 8 kHz that a model of 16 kHz leaves empty.
     """
 
     description: str
@@ -54,6 +56,7 @@ class SceneRequest:
     negative_prompt: str | None = None
     guidance_scale: float | None = None
     num_inference_steps: int | None = None
+    full_band: bool = False
 
     def to_json(self) -> str:
         """As one line of JSON; `from_json` gives an equal request back."""
@@ -111,6 +114,7 @@ class Recipe:
         target_lufs: integrated loudness of the finished clip.
         engine_versions: the version of each engine named in the layers.
         version: of this format.
+        unmask: True if a layer that others cover is raised; False where a person set the gains.
     """
 
     layers: tuple[Layer, ...]
@@ -119,11 +123,28 @@ class Recipe:
     target_lufs: float
     engine_versions: Mapping[str, str]
     version: int = RECIPE_VERSION
+    unmask: bool = True
 
     @property
     def seed(self) -> int:
         """The seed to show and to ask for again: the first layer's."""
         return self.layers[0].seed
+
+    def remixed(self, gains_db: Sequence[float]) -> Recipe:
+        """The same sounds at other gains, which are kept as they are.
+
+        Args:
+            gains_db: one for each layer.
+
+        Raises:
+            RequestError: if one is outside its range.
+        """
+        layers = tuple(
+            dataclasses.replace(layer, gain_db=gain_db) for layer, gain_db in zip(self.layers, gains_db, strict=True)
+        )
+        recipe = dataclasses.replace(self, layers=layers, unmask=False)
+        _check_recipe(recipe)
+        return recipe
 
     def to_json(self) -> str:
         """As one line of JSON; `from_json` gives an equal recipe back."""
@@ -193,8 +214,8 @@ def _check_recipe(recipe: Recipe) -> None:
     for layer in recipe.layers:
         if not 0 <= layer.seed <= MAX_SEED:
             raise RequestError(f"A layer's seed goes from 0 to {MAX_SEED}.")
-        if not -60.0 <= layer.gain_db <= 30.0:
-            raise RequestError("A layer's gain_db goes from -60 to 30.")
+        if not MIN_GAIN_DB <= layer.gain_db <= MAX_GAIN_DB:
+            raise RequestError(f"A layer's gain goes from {MIN_GAIN_DB:g} to {MAX_GAIN_DB:g} dB.")
         if layer.num_inference_steps is not None:
             _in_range("num_inference_steps", layer.num_inference_steps, 1, MAX_STEPS)
         _in_range("guidance_scale", layer.guidance_scale, 0.0, MAX_GUIDANCE_SCALE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: Options of a `SceneRequest` that only some engines can use. Every other option is used by all of them.
-ENGINE_OPTIONS = ("quality", "negative_prompt", "guidance_scale", "num_inference_steps")
+ENGINE_OPTIONS = ("quality", "negative_prompt", "guidance_scale", "num_inference_steps", "full_band")
 #: What people know these options as, where it is another name.
 OPTION_WORDS = {"num_inference_steps": "steps"}
 

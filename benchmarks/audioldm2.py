@@ -74,7 +74,9 @@ class ListFeed:
         """Ask."""
         return self._keep(progress)
 
-    def finish(self, take_id: str, result: Clip | EngineError, _match: float | None = None) -> None:
+    def finish(
+        self, take_id: str, result: Clip | EngineError, _match: float | None = None, _leaks: tuple[str, ...] = ()
+    ) -> None:
         """Note when."""
         if isinstance(result, EngineError):
             raise result

@@ -27,7 +27,7 @@ from ambientgen.audio.resample import resample  # noqa: E402
 from ambientgen.engines.audioldm2 import AudioLDM2Engine  # noqa: E402
 from ambientgen.engines.base import Take  # noqa: E402
 from ambientgen.recipe import Layer  # noqa: E402
-from ambientgen.render import run_one  # noqa: E402
+from ambientgen.takes import run_one  # noqa: E402
 
 SEEDS = range(24)
 SECONDS = (4.0, 10.0, 16.0)
@@ -71,7 +71,7 @@ def _made(engine: AudioLDM2Engine, seconds: float, *, loop: bool) -> list[Clip]:
             guidance_scale=6.0,
         )
         take = Take(id=str(seed), layer=layer, num_samples=round(seconds * 48_000), loop=loop)
-        clips.append(run_one(engine, take, lambda _progress: True)[0])
+        clips.append(run_one(engine, take, lambda _progress: True, Path(tempfile.gettempdir())).sound)
     return clips
 
 

@@ -250,7 +250,9 @@ class ScriptedFeed:
         assert take_id not in self.results
         return self._script(take_id, progress)
 
-    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+    def finish(
+        self, take_id: str, result: Clip | EngineError, match: float | None = None, leaks: tuple[str, ...] = ()
+    ) -> None:
         """Keep it."""
         assert take_id not in self.results
         self.order.append(take_id)
@@ -258,7 +260,7 @@ class ScriptedFeed:
         self.matches[take_id] = match
 
     def samples(self, take_id: str) -> Any:
-        """A take's samples, shape (2, num_samples); raises the take's error."""
+        """A take's samples, shape (1, num_samples); raises the take's error."""
         result = self.results[take_id]
         if isinstance(result, EngineError):
             raise result

@@ -193,7 +193,9 @@ class ContractFeed:
             return False
         return True
 
-    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+    def finish(
+        self, take_id: str, result: Clip | EngineError, match: float | None = None, leaks: tuple[str, ...] = ()
+    ) -> None:
         """Keep it."""
         self._expect(take_id in self._running, f"{take_id} was finished while it did not run")
         self._running.pop(take_id, None)

@@ -21,6 +21,8 @@ class ScriptedEngine:
         started: set before each step of a take.
         stepped: set after each step.
         seeds: of the takes it finished, in order.
+        matches: how well each take fits its prompt, in order; none: not judged.
+        leaks: what each take has in it that it should not, in order.
         results: what to hand over instead of noise, in order; a callable gets the take.
         threads: names of the threads that ran it.
     """
@@ -56,6 +58,7 @@ class ScriptedEngine:
         self.seeds: list[int] = []
         self.results: list[Clip | EngineError | Callable[[Take], Clip]] = []
         self.matches: list[float] = []
+        self.leaks: list[tuple[str, ...]] = []
         self.threads: set[str] = set()
         self.num_loads = 0
         self.num_steps = num_steps
@@ -98,7 +101,8 @@ class ScriptedEngine:
                 result = self.results.pop(0) if self.results else noise
                 self.seeds.append(take.layer.seed)
                 match = self.matches.pop(0) if self.matches else None
-                feed.finish(take.id, result(take) if callable(result) else result, match)
+                leaks = self.leaks.pop(0) if self.leaks else ()
+                feed.finish(take.id, result(take) if callable(result) else result, match, leaks)
 
     def _steps(self, take: Take, feed: Feed) -> bool:
         for step in range(self.num_steps):

@@ -78,6 +78,7 @@ def test_tones_and_pauses_are_healthy() -> None:
     [
         (np.full((2, 100), np.nan, np.float32), "not a number"),
         (np.array([[0.1, np.inf, 0.2]], np.float32), "not a number"),
+        (noise(2, level=1e12), "not a number"),
         (np.zeros((2, RATE_HZ), np.float32), "silent"),
         (np.zeros((2, 0), np.float32), "silent"),
         (np.full((2, RATE_HZ), 0.5, np.float32), "silent"),
@@ -91,6 +92,7 @@ def test_tones_and_pauses_are_healthy() -> None:
     ids=[
         "nan",
         "inf",
+        "beyond all sound",
         "zeros",
         "empty",
         "constant",
@@ -202,6 +204,43 @@ def test_procedural_textures_are_healthy(family: str) -> None:
     """No family, as it is made, is taken for broken."""
     samples = render_texture(TextureParams(family=family), 2 * RATE_HZ, RATE_HZ, 31, lambda _: True)
     assert check(Clip(samples, RATE_HZ)).faults == ()
+
+
+class LongSound:
+    """Two and a half minutes of noise at a low rate, and how much of it was read at a time."""
+
+    sample_rate_hz = 2000
+    num_channels = 1
+
+    def __init__(self) -> None:
+        self.samples = np.resize(noise(18), (1, 300_000)).astype(np.float32)
+        self.samples *= np.random.default_rng(18).uniform(0.8, 1.2, 300_000).astype(np.float32)  # no repetition
+        self.num_samples = self.samples.shape[1]
+        self.duration_s = self.num_samples / self.sample_rate_hz
+        self.lengths: list[int] = []
+
+    def read(self, start: int, stop: int) -> Samples:
+        """The samples from `start` up to `stop`."""
+        self.lengths.append(stop - start)
+        return self.samples[:, start:stop]
+
+
+def test_a_long_sound_is_read_a_minute_at_a_time() -> None:
+    """Every sample once, a fault in any of its minutes counts, and a minute without a sound is a pause."""
+    sound = LongSound()
+    sound.samples[:, 95_000:210_000] *= np.float32(1e-5)
+    assert check(sound).faults == ()
+    assert sum(sound.lengths) == sound.num_samples
+    assert max(sound.lengths) <= 60 * sound.sample_rate_hz
+    for place in (20_000, 280_000):
+        broken = LongSound()
+        broken.samples[:, place] += 2.0
+        broken.samples[:, place + 5000 : place + 5100] = 0.0
+        assert check(broken).faults == ("dropout", "click")
+    sound.samples[:, 60_000:] *= np.float32(1e-5)
+    assert check(sound).faults == ("mostly silent / level collapse",)
+    sound.samples[:, 250_000] = np.nan
+    assert check(sound).faults == ("not a number",)
 
 
 def test_score_ranks_candidates() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ambientgen.audio.clip import Clip, Samples
 from ambientgen.audio.loudness import PeakMeter, integrated_lufs, master, measure, true_peak_dbtp
-from ambientgen.audio.mix import REFERENCE_LUFS, mix
+from ambientgen.audio.mix import REFERENCE_LUFS, Mix, Stem
+from ambientgen.audio.sound import in_memory
 
 RATE_HZ = 48_000
 
@@ -127,7 +128,7 @@ def test_master_meets_target_and_ceiling(
 ) -> None:
     """Noise comes out at the target within 0.3 LU, under the ceiling, without an offset."""
     samples = noise(seed, RATE_HZ) * np.float32(10 ** (gain_db / 20)) + np.float32(offset)
-    mastered = master(Clip(samples, RATE_HZ), target_lufs, loop=loop)
+    mastered = in_memory(master(Clip(samples, RATE_HZ), target_lufs, loop=loop))
     assert integrated_lufs(mastered) == pytest.approx(target_lufs, abs=0.3)
     assert true_peak_dbtp(mastered) <= -1.5
     assert np.abs(mastered.samples.mean(axis=1)).max() < 1e-3
@@ -158,8 +159,8 @@ def test_master_counts_what_rings_beyond_the_ends() -> None:
 def test_master_of_a_loop_is_blind_to_its_start() -> None:
     """Turning a loop by a whole number of limiter steps turns its master likewise, up to a small common gain."""
     samples, turn = crackle(4, 4), 16 * 5000
-    straight = master(Clip(samples, RATE_HZ), -22, loop=True).samples
-    turned = master(Clip(np.roll(samples, turn, axis=1), RATE_HZ), -22, loop=True).samples
+    straight = in_memory(master(Clip(samples, RATE_HZ), -22, loop=True)).samples
+    turned = in_memory(master(Clip(np.roll(samples, turn, axis=1), RATE_HZ), -22, loop=True)).samples
     expected = np.roll(straight, turn, axis=1)
     gain = float(np.vdot(turned, expected) / np.vdot(expected, expected))
     assert gain == pytest.approx(1.0, abs=0.05)
@@ -169,9 +170,10 @@ def test_master_of_a_loop_is_blind_to_its_start() -> None:
 def test_master_never_raises_silence() -> None:
     """Silence and a constant stay silent, and a whisper is raised by at most 50 dB."""
     for value in (0.0, 0.3):
-        assert not master(Clip(np.full((2, RATE_HZ), value, np.float32), RATE_HZ), -20).samples.any()
+        constant = Clip(np.full((2, RATE_HZ), value, np.float32), RATE_HZ)
+        assert not in_memory(master(constant, -20)).samples.any()
     faint = sine(-120, 0.1)
-    raised = master(Clip(faint, RATE_HZ), -20).samples
+    raised = in_memory(master(Clip(faint, RATE_HZ), -20)).samples
     assert np.abs(raised).max() <= np.abs(faint).max() * 10 ** (50 / 20) * 1.01
 
 
@@ -179,18 +181,17 @@ def test_mix_balances_by_loudness() -> None:
     """Each stem enters at the reference loudness plus its gain, however loud it was made."""
     quiet, loud = Clip(noise(5, RATE_HZ * 2, 0.0, 0.001), RATE_HZ), Clip(noise(6, RATE_HZ * 2, 0.5, 0.9), RATE_HZ)
     silent = Clip(np.zeros_like(loud.samples), RATE_HZ)
-    assert integrated_lufs(mix([(quiet, 0.0), (silent, 0.0)])[0]) == pytest.approx(REFERENCE_LUFS, abs=0.05)
-    difference = mix([(quiet, 0.0), (loud, -6.0)])[0].samples - mix([(quiet, 0.0)])[0].samples
+    quiet_stem, loud_stem, silent_stem = (Stem.of(clip) for clip in (quiet, loud, silent))
+    assert integrated_lufs(Mix([quiet_stem, silent_stem], [0.0, 0.0])) == pytest.approx(REFERENCE_LUFS, abs=0.05)
+    both, alone = Mix([quiet_stem, loud_stem], [0.0, -6.0]), Mix([quiet_stem], [0.0])
+    difference = in_memory(both).samples - in_memory(alone).samples
     assert integrated_lufs(Clip(difference, RATE_HZ)) == pytest.approx(REFERENCE_LUFS - 6, abs=0.05)
 
 
 def test_mix_refuses_what_does_not_fit() -> None:
     """Nothing, other lengths and other rates are errors."""
     clip = Clip(noise(7, 4800), RATE_HZ)
-    for stems in (
-        [],
-        [(clip, 0.0), (Clip(clip.samples[:, 1:], RATE_HZ), 0.0)],
-        [(clip, 0.0), (Clip(clip.samples, 1), 0)],
-    ):
+    for others in ([], [Clip(clip.samples[:, 1:], RATE_HZ)], [Clip(clip.samples, 1)]):
+        stems = [Stem(sound, -20.0) for sound in ([clip, *others] if others else [])]
         with pytest.raises(ValueError, match=r"mix|differ"):
-            mix(stems)
+            Mix(stems, [0.0] * len(stems))

@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from diffusion_world import counted_calls
 
 from ambientgen.audio.clip import Clip
-from ambientgen.audio.resample import resample, to_stereo
+from ambientgen.audio.resample import resample
+from ambientgen.diffusion.ranking import CONCEPTS
 from ambientgen.engines.audioldm2 import AudioLDM2Engine
 from ambientgen.engines.base import Progress, Take
 from ambientgen.errors import EngineError, GenerationCancelled, ModelMissingError, OutOfMemoryError
@@ -42,6 +45,7 @@ class ListFeed:
         self.progress_of: dict[str, list[Progress]] = {}
         self.results: dict[str, Clip | EngineError] = {}
         self.matches: dict[str, float | None] = {}
+        self.leaks: dict[str, tuple[str, ...]] = {}
 
     def admit(self, _key: Hashable | None, num_free: int) -> list[Take]:
         """The next takes."""
@@ -55,11 +59,14 @@ class ListFeed:
             told.append(progress)
         return not self._drop_when(progress)
 
-    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+    def finish(
+        self, take_id: str, result: Clip | EngineError, match: float | None = None, leaks: tuple[str, ...] = ()
+    ) -> None:
         """Keep it."""
         assert take_id not in self.results
         self.results[take_id] = result
         self.matches[take_id] = match
+        self.leaks[take_id] = leaks
 
 
 def make_take(take_id: str = "a", num_samples: int = 24_000, **changes: Any) -> Take:
@@ -138,8 +145,8 @@ def test_importing_the_engine_imports_no_torch() -> None:
 def test_the_spec_says_what_the_engine_does(tiny_model_path: Path) -> None:
     """The published model is named by its hub id and license, a folder by its name and never by its path."""
     spec = AudioLDM2Engine().spec
-    assert (spec.name, spec.version, spec.model) == ("audioldm2", "2", "cvssp/audioldm2")
-    assert (spec.sample_rate_hz, spec.num_channels) == (48_000, 2)
+    assert (spec.name, spec.version, spec.model) == ("audioldm2", "4", "cvssp/audioldm2")
+    assert (spec.sample_rate_hz, spec.num_channels) == (48_000, 1)
     assert spec.needs_gpu
     assert spec.reads_any_text
     assert spec.supports == {*ENGINE_OPTIONS, "loop"}
@@ -158,10 +165,10 @@ def test_a_complete_model_counts_as_installed(tiny_model_path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("num_samples", [1, 1_919, 48_000, 48_001, 99_839, 100_000, 480_000])
-def test_clips_are_exact_48_khz_stereo(engine: AudioLDM2Engine, num_samples: int) -> None:
+def test_clips_are_exact_48_khz_mono(engine: AudioLDM2Engine, num_samples: int) -> None:
     """Whatever length is asked, that many finite float32 samples come back, also where the pipeline alone is short."""
     clip = run(engine, make_take(num_samples=num_samples, num_inference_steps=1))
-    assert clip.samples.shape == (2, num_samples)
+    assert clip.samples.shape == (1, num_samples)
     assert clip.samples.dtype == np.float32
     assert clip.sample_rate_hz == 48_000
     assert np.isfinite(clip.samples).all()
@@ -196,6 +203,11 @@ def test_every_setting_reaches_the_model(engine: AudioLDM2Engine) -> None:
         assert not any(np.array_equal(sound, other) for other in sounds[index + 1 :])
 
 
+def test_the_full_band_is_not_the_engines_business(engine: AudioLDM2Engine) -> None:
+    """It is added to what the model made, so the take is the same with and without it."""
+    assert np.array_equal(run(engine, make_take(params={"full_band": True})).samples, run(engine, make_take()).samples)
+
+
 @pytest.mark.parametrize("guidance_scale", [1.0, 6.0])
 @pytest.mark.parametrize("plain", [False, True], ids=["own loop", "plain"])
 def test_the_sound_is_the_pipelines(
@@ -217,7 +229,7 @@ def test_the_sound_is_the_pipelines(
         guidance_scale=guidance_scale,
         generator=torch.Generator().manual_seed(7),
     ).audios
-    expected = to_stereo(resample(Clip(audio, 16_000), 48_000)).samples
+    expected = resample(Clip(audio, 16_000), 48_000).samples
     take = make_take(num_samples=round(2.56 * 48_000), guidance_scale=guidance_scale)
     made = run(plain_engine if plain else engine, take).samples
     assert np.abs(made - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -226,7 +238,7 @@ def test_the_sound_is_the_pipelines(
 def test_the_plain_engine_promises_less(plain_engine: AudioLDM2Engine) -> None:
     """Diffusers' own call makes neither loops nor long clips, and one take at a time; its recipes say so."""
     spec = plain_engine.spec
-    assert (spec.version, spec.longest_good_s, spec.loop_step_s) == ("1", 10.24, 0.0)
+    assert (spec.version, spec.longest_good_s, spec.loop_step_s) == ("3", 10.24, 0.0)
     assert "loop" not in spec.supports
     assert plain_engine.max_batch(plain_engine.batch_key(make_take())) == 1
     feed = ListFeed(make_take("a"), make_take("b"), drop_when=lambda progress: progress.step == 2)
@@ -297,6 +309,7 @@ def test_one_dropped_take_does_not_touch_the_next(engine: AudioLDM2Engine) -> No
         ({"params": {"intensity": 1}}, "no parameter `intensity`"),
         ({"params": {"num_candidates": 0}}, "num_candidates goes from 1 to 8"),
         ({"params": {"num_candidates": True}}, "num_candidates"),
+        ({"params": {"full_band": 1}}, "full_band is true or false"),
         ({"num_inference_steps": None}, "needs num_inference_steps"),
         ({"num_inference_steps": 0}, "at least one step"),
         ({"guidance_scale": None}, "guidance_scale"),
@@ -376,6 +389,68 @@ def test_half_precision_runs_and_decodes_in_full(tiny_model_path: Path, engine: 
     assert pipeline.vocoder.dtype == torch.float32
     full_sound, half_sound = run(engine, make_take()).samples, run(half, make_take()).samples
     assert np.std(half_sound - full_sound) < 0.2 * np.std(full_sound)
+
+
+@contextmanager
+def music_heard_in_everything(engine: AudioLDM2Engine) -> Iterator[None]:
+    """A CLAP to which every clip sounds just like its word for music, and like the opposite of all other words."""
+    pipeline = pipeline_of(engine)
+    clap, heard = pipeline.text_encoder, []
+    hear, read = clap.get_audio_features, clap.get_text_features
+
+    def get_audio_features(*args: Any, **options: Any) -> Any:
+        heard.append(hear(*args, **options).pooler_output)
+        return heard[-1]
+
+    def get_text_features(input_ids: Any, **options: Any) -> Any:
+        if len(input_ids) > 1:  # prompt and negative prompt, to be made
+            return read(input_ids, **options)
+        text = pipeline.tokenizer.decode(input_ids[0], skip_special_tokens=True)
+        return heard[-1] if text == CONCEPTS["music"] else -heard[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clap, "get_audio_features", get_audio_features)
+        patch.setattr(clap, "get_text_features", get_text_features)
+        yield
+
+
+def test_a_leak_is_told_with_the_take(tiny_model_path: Path) -> None:
+    """Where the model's CLAP hears what the negative prompt names and the prompt does not; not where nobody minds."""
+    engine = AudioLDM2Engine(str(tiny_model_path), device="cpu", dtype="float32")
+    engine.load(lambda _progress: True)
+    with music_heard_in_everything(engine):
+        takes = [
+            make_take("unwanted", negative_prompt="music, voices"),
+            make_take("nobody minds", negative_prompt="low quality"),
+            make_take("wanted", prompt="a soft piano", negative_prompt="music"),
+        ]
+        feed = ListFeed(*takes)
+        engine.run(feed)
+    assert feed.leaks == {"unwanted": ("music",), "nobody minds": (), "wanted": ()}
+    assert feed.matches == dict.fromkeys(feed.leaks)
+    assert all(isinstance(result, Clip) for result in feed.results.values())
+
+
+def test_the_plain_engine_judges_no_leaks(plain_engine: AudioLDM2Engine) -> None:
+    """Diffusers' own call stays what it is."""
+    clap = pipeline_of(plain_engine).text_encoder
+    feed = ListFeed(make_take())
+    with counted_calls(clap.audio_model) as calls:
+        plain_engine.run(feed)
+    assert feed.leaks == {"a": ()}
+    assert calls == []
+
+
+def test_judging_costs_one_pass_over_the_sound_and_none_over_known_words(engine: AudioLDM2Engine) -> None:
+    """Ranking and leaks share what the CLAP heard; a take whose words are known needs no text model at all."""
+    clap = pipeline_of(engine).text_encoder
+    words = {"prompt": "water that drips in a cave", "negative_prompt": "music, voices"}
+    run(engine, make_take(**words))
+    for seed, num_candidates in ((1, 1), (2, 2)):
+        params = {"scheduler": "ddim", "num_candidates": num_candidates}
+        with counted_calls(clap.audio_model, clap.text_model) as calls:
+            run(engine, make_take(seed=seed, params=params, **words))
+        assert calls == [clap.audio_model]
 
 
 def test_loading_reports_and_is_done_once(tiny_model_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_format_without_an_out_file_lands_here(tmp_path: Path, monkeypatch: py
         (("rain", "--out", "x.wav", "--format", "mp3"), "--out ends in .wav, but the format is mp3"),
         (("rain", "--out", "no/such/folder/x.ogg"), "folder of --out does not exist"),
         (("rain", "--duration", "0"), "`duration` goes from"),
-        (("rain", "--duration", "601"), "`duration` goes from"),
+        (("rain", "--duration", "3601"), "`duration` goes from"),
         (("rain", "--duration", "nan"), "`duration` goes from"),
         (("rain", "--seed", "-1"), "`seed` goes from"),
         (("rain", "--steps", "9"), "`steps` goes from"),

@@ -1,7 +1,8 @@
-"""Ranking: what the model's own CLAP thinks of a clip, each clip judged alone."""
+"""Ranking and leaks: what the model's own CLAP thinks of a clip, each clip judged alone."""
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from diffusion_world import PROMPT, Parts, counted_calls, load_parts, load_refer
 
 from ambientgen.audio.clip import Clip
 from ambientgen.audio.resample import resample
-from ambientgen.diffusion.ranking import similarity
+from ambientgen.diffusion import ranking
+from ambientgen.diffusion.ranking import CONCEPTS, LEAK_MARGIN, leaks, similarity
 
 RATE_HZ = 16_000
 
@@ -87,6 +89,7 @@ def test_of_a_long_clip_the_first_ten_seconds_are_heard(parts: Parts) -> None:
 def test_giving_up_stops_at_once_and_leaves_no_trace(parts: Parts, clips: list[Clip], num_before: int) -> None:
     """No layer runs after `check` raised, no hook stays, and the next judgment is equal."""
     undisturbed = similarity(parts.pipeline, clips[0], PROMPT)
+    again = Clip(clips[0].samples.copy(), RATE_HZ)  # not the clip that is remembered
     allowed = num_before
 
     def check() -> None:
@@ -96,7 +99,76 @@ def test_giving_up_stops_at_once_and_leaves_no_trace(parts: Parts, clips: list[C
             raise KeyboardInterrupt
 
     with counted_calls() as calls, pytest.raises(KeyboardInterrupt):
-        similarity(parts.pipeline, clips[0], PROMPT, check)
+        similarity(parts.pipeline, again, PROMPT, check)
     assert sum(not any(module.children()) for module in calls) == num_before + 1
     assert traces_left(parts.pipeline) == []
-    assert similarity(parts.pipeline, clips[0], PROMPT) == undisturbed
+    assert similarity(parts.pipeline, again, PROMPT) == undisturbed
+
+
+def test_a_clip_is_heard_once_and_a_text_is_read_once(parts: Parts, clips: list[Clip]) -> None:
+    """However many texts a clip is compared with; and the next clip costs no pass over texts that are known."""
+    clap = parts.pipeline.text_encoder
+    texts = ("hail on a greenhouse", *CONCEPTS.values())
+    fresh = [Clip(clip.samples.copy(), RATE_HZ) for clip in clips[:2]]
+    for text in CONCEPTS.values():
+        similarity(parts.pipeline, clips[2], text)
+    with counted_calls(clap.audio_model, clap.text_model) as calls:
+        first = [similarity(parts.pipeline, fresh[0], text) for text in texts]
+    assert [module is clap.audio_model for module in calls] == [True, False]
+    with counted_calls(clap.audio_model, clap.text_model) as calls:
+        second = [similarity(parts.pipeline, fresh[1], text) for text in texts]
+    assert calls == [clap.audio_model]
+    assert first != second
+    assert first == [similarity(parts.pipeline, clips[0], text) for text in texts]
+
+
+def test_what_is_remembered_has_bounds(parts: Parts, clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that was not used for longest goes; a clip that nobody else holds is not held here either."""
+    monkeypatch.setattr(ranking, "_MAX_TEXTS", 2)
+    model = parts.pipeline.text_encoder.text_model
+    for text in ("one", "two", "one", "three"):
+        similarity(parts.pipeline, clips[0], text)
+    with counted_calls(model) as calls:
+        similarity(parts.pipeline, clips[0], "one")
+    assert calls == []
+    with counted_calls(model) as calls:
+        similarity(parts.pipeline, clips[0], "two")
+    assert calls == [model]
+    clip = Clip(clips[0].samples.copy(), RATE_HZ)
+    similarity(parts.pipeline, clip, "one")
+    samples = weakref.ref(clip.samples)
+    del clip
+    assert samples() is None
+
+
+def test_a_leak_is_nearer_than_the_prompt_by_a_clear_margin() -> None:
+    """Just above the margin it is one, just below none, whatever the prompt's own likeness is."""
+    for own in (-0.1, 0.2, 0.5):
+        near = {"rain": own, CONCEPTS["music"]: own + LEAK_MARGIN + 0.01, CONCEPTS["voices"]: own + LEAK_MARGIN - 0.01}
+        assert leaks("rain", "music, voices", near.__getitem__) == ("music",)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative_prompt", "looked_for"),
+    [
+        ("rain on leaves", "music, voices, low quality", ("music", "voices")),
+        ("rain on leaves", "Voices", ("voices",)),
+        ("rain on leaves", "people talking, drums", ("music", "voices")),
+        ("rain on leaves", "low quality, distorted", ()),
+        ("rain on leaves", "", ()),
+        ("a lute by the fire", "music, voices", ("voices",)),
+        ("murmur of people, soft piano", "music, voices", ()),
+    ],
+)
+def test_only_what_was_named_and_not_asked_for_is_looked_for(
+    prompt: str, negative_prompt: str, looked_for: tuple[str, ...]
+) -> None:
+    """The negative prompt says what is unwanted, the prompt what is wanted; where nothing is left CLAP is not asked."""
+    asked: list[str] = []
+
+    def similarity_to(text: str) -> float:
+        asked.append(text)
+        return 0.0 if text == prompt else 1.0
+
+    assert leaks(prompt, negative_prompt, similarity_to) == looked_for
+    assert asked == ([prompt, *(CONCEPTS[name] for name in looked_for)] if looked_for else [])

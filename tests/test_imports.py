@@ -20,7 +20,7 @@ IMPORT_NAMES = {"discord.py": "discord", "pillow": "PIL", "python-dotenv": "dote
 BELOW_PLANNING = {"errors", "spec", "recipe", "vocabulary", "scenes", "prompts"}
 BELOW_AUDIO = {"errors", "spec", "audio"}
 BELOW_SYNTH = {"errors", "audio", "synth", "engines"}  # of the engines only their interface, see below
-BELOW_DIFFUSION = {"errors", "audio", "timings"}
+BELOW_DIFFUSION = {"errors", "audio", "timings", "vocabulary"}  # what a prompt asks for
 BELOW_ENGINES = {"errors", "spec", "recipe", "audio", "synth", "models", "engines", "diffusion", "timings"}
 BELOW_RENDER = BELOW_ENGINES - {"models", "synth", "diffusion"}
 MAY_IMPORT = {
@@ -39,12 +39,14 @@ MAY_IMPORT = {
     "models": {"errors"},
     "diffusion": BELOW_DIFFUSION,
     "engines": BELOW_ENGINES,
-    "render": BELOW_RENDER,
-    "executor": BELOW_RENDER | {"render"},
+    "stems": BELOW_AUDIO | {"audio", "recipe"},
+    "takes": BELOW_RENDER | {"stems"},
+    "render": BELOW_RENDER | {"stems", "takes"},
+    "executor": BELOW_RENDER | {"render", "stems", "takes"},
     "console": {"engines", "errors"},
     "download": {"errors", "models"},
     "byte_bar": {"console", "models"},
-    "doctor": {"errors", "models", "audio", "planning", "recipe", "render", "engines", "diffusion"},
+    "doctor": {"errors", "models", "audio", "planning", "recipe", "render", "stems", "engines", "diffusion"},
     "__init__": {"errors", "planning", "recipe", "render", "spec"},
 }
 

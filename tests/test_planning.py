@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from ambientgen.errors import UnknownSceneError
-from ambientgen.planning import not_made, resolve
+from ambientgen.planning import not_made, resolve, unused_options
 from ambientgen.recipe import SceneRequest
 from tests.test_prompts import MODEL, TEXTURES
 
@@ -110,6 +110,21 @@ def test_a_models_options_reach_all_its_layers() -> None:
     for layer in events:
         assert (layer.negative_prompt, layer.guidance_scale, layer.num_inference_steps) == ("birds", 7.5, 20)
         assert layer.params["num_candidates"] == 3
+
+
+def test_the_full_band_is_for_a_model_that_lacks_it() -> None:
+    """Only where it was asked for, and only in the layers of an engine that leaves the band empty."""
+    request = SceneRequest(description="rain with thunder", full_band=True)
+    rain, thunder = resolve(request, BOTH).layers
+    assert thunder.params["full_band"] is True
+    assert "full_band" not in rain.params
+    assert all(
+        "full_band" not in layer.params for layer in resolve(dataclasses.replace(request, full_band=False), BOTH).layers
+    )
+    full = dataclasses.replace(MODEL, supports=MODEL.supports - {"full_band"})
+    recipe = resolve(request, [full, TEXTURES])
+    assert all("full_band" not in layer.params for layer in recipe.layers)
+    assert unused_options(request, recipe, [full]) == {"audioldm2": ("full_band",)}
 
 
 def test_nothing_is_not_made_where_everything_is_read() -> None:

@@ -53,7 +53,7 @@ class ListFeed:
 
 def joined(one: Take) -> Samples:
     """A take's blocks in a row."""
-    return np.concatenate(list(ProceduralEngine().blocks(one)), axis=1)
+    return np.concatenate(list(ProceduralEngine().blocks(one, lambda _progress: True)), axis=1)
 
 
 def test_the_engine_is_what_the_protocols_ask_for() -> None:
@@ -139,7 +139,7 @@ def long_noise() -> Samples:
 
 def test_a_long_take_comes_in_bounded_blocks(long_noise: Samples) -> None:
     """Exactly its length, in pieces of less than a minute."""
-    sizes = [block.shape for block in ProceduralEngine().blocks(take(LONG, family="noise"))]
+    sizes = [block.shape for block in ProceduralEngine().blocks(take(LONG, family="noise"), lambda _progress: True)]
     assert sum(size for _, size in sizes) == LONG == long_noise.shape[1]
     assert max(size for _, size in sizes) < 60 * RATE_HZ
     assert {channels for channels, _ in sizes} == {2}

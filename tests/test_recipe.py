@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ambientgen.engines.procedural import ProceduralEngine
 from ambientgen.errors import (
     EngineNotReadyError,
     OptionError,
@@ -133,7 +134,12 @@ def test_a_missing_seed_is_chosen_and_recorded() -> None:
 def test_options_an_engine_cannot_use_are_reported() -> None:
     """Every model option that was set is named as not used by the procedural engine; none for the model."""
     request = SceneRequest(
-        description="rain", quality="high", negative_prompt="wind", guidance_scale=6.0, num_inference_steps=30
+        description="rain",
+        quality="high",
+        negative_prompt="wind",
+        guidance_scale=6.0,
+        num_inference_steps=30,
+        full_band=True,
     )
     procedural = resolve(dataclasses.replace(request, engine="procedural"), BOTH)
     assert unused_options(request, procedural, BOTH) == {"procedural": ENGINE_OPTIONS}
@@ -265,3 +271,15 @@ def test_a_recipe_from_a_newer_version_is_refused() -> None:
     newer = {**json.loads(recipe.to_json()), "version": 2}
     with pytest.raises(RequestError, match="newer version"):
         Recipe.from_json(json.dumps(newer))
+
+
+def test_a_remix_changes_the_gains_and_nothing_else() -> None:
+    """The gains given are kept as they are: no layer is raised behind a person's back."""
+    recipe = resolve(SceneRequest(description="rain with a campfire", seed=3), [ProceduralEngine().spec])
+    mixed = recipe.remixed([-12.0, 3.5])
+    assert [layer.gain_db for layer in mixed.layers] == [-12.0, 3.5]
+    assert not mixed.unmask
+    assert mixed.remixed([layer.gain_db for layer in recipe.layers]) == dataclasses.replace(recipe, unmask=False)
+    assert Recipe.from_json(mixed.to_json()) == mixed
+    with pytest.raises(RequestError, match="gain"):
+        recipe.remixed([-61.0, 0.0])

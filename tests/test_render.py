@@ -323,12 +323,70 @@ def test_an_engine_loops_itself_where_the_length_is_whole_frames(
 
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_scene_longer_than_the_engine_is_good_at_is_extended(tmp_path: Path, loop: bool) -> None:
-    """One take of the engine's best length becomes the exact length asked, and joins its beginning as a loop."""
+    """A few takes of its best length become the exact length asked; a loop joins; the recipe makes the same again."""
     engine = ScriptedEngine()
     recipe = resolve(SceneRequest(description="rain", seed=1, duration_s=11.5, loop=loop), [engine.spec])
     soundscape = render(recipe, {"audioldm2": engine}, an_output(tmp_path))
     assert soundscape.duration_s == 11.5
-    assert len(engine.seeds) == 1
+    (layer,) = soundscape.recipe.layers
+    assert layer.params["take_seeds"] == engine.seeds
+    assert len(set(engine.seeds)) == 3
+    again = render(soundscape.recipe, {"audioldm2": engine}, an_output(tmp_path, name="again"))
+    assert again.recipe == soundscape.recipe
+    np.testing.assert_array_equal(encode.decode(again.path).samples, encode.decode(soundscape.path).samples)
     assert (soundscape.seam is not None) == loop
     if soundscape.seam is not None:
         assert soundscape.seam.clean
+
+
+def test_a_fault_that_stays_is_told_and_the_clip_is_delivered(tmp_path: Path) -> None:
+    """A take with a hole in it, twice, is better than nothing: the person is told what is wrong."""
+
+    def with_a_hole(take: Take) -> Clip:
+        clip = noise(take)
+        clip.samples[:, 40_000:44_000] = 0.0
+        return clip
+
+    engine = ScriptedEngine()
+    engine.results = [with_a_hole, with_a_hole]
+    recipe = resolve(SceneRequest(description="rain", seed=1), [engine.spec])
+    soundscape = render(recipe, {"audioldm2": engine}, an_output(tmp_path))
+    first, second = soundscape.notes
+    assert "(dropout), so it was made again" in first
+    assert second == "it may still have a fault (dropout): another seed may be better"
+    assert len(engine.seeds) == 2
+
+
+def test_what_leaked_in_is_made_again_once_and_then_told(tmp_path: Path) -> None:
+    """Music in a take, by the model's own judgment, is a fault like others."""
+    engine = ScriptedEngine()
+    engine.leaks = [("music",), ()]
+    recipe = resolve(SceneRequest(description="rain", seed=1), [engine.spec])
+    soundscape = render(recipe, {"audioldm2": engine}, an_output(tmp_path))
+    assert soundscape.recipe.seed == engine.seeds[1]
+    assert soundscape.notes == ("the first take was broken (music), so it was made again with another seed",)
+    engine.leaks = [("music",), ("music", "voices")]
+    soundscape = render(recipe, {"audioldm2": engine}, an_output(tmp_path, name="again"))
+    assert "it may still have a fault (music" in soundscape.notes[1]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_long_scene_goes_over_the_disk_and_leaves_nothing_there(tmp_path: Path, loop: bool) -> None:
+    """Sixty-six seconds, longer than is held in memory: exact, as loud as asked, and only its two files are left."""
+    recipe = a_recipe("gentle rain with wind", duration_s=66.0, loop=loop)
+    soundscape = made(tmp_path, recipe, file_format="opus")
+    decoded = encode.decode(soundscape.path)
+    assert decoded.num_samples == 66 * 48_000
+    assert measured(soundscape.path).integrated_lufs == pytest.approx(-20.0, abs=0.3)
+    assert names_in(tmp_path) == {"clip.ogg", "clip.png"}
+    assert (soundscape.seam is not None and soundscape.seam.clean) == loop
+
+
+def test_a_long_scene_can_be_cancelled_at_any_moment(tmp_path: Path) -> None:
+    """Whichever report says no, nothing is left."""
+    recipe = a_recipe("brown noise", duration_s=61.0)
+    for stop_at in (1, 3, 6, 30, 60):
+        reports = iter(range(stop_at))
+        with pytest.raises(GenerationCancelled):
+            made(tmp_path, recipe, lambda _progress, reports=reports: next(reports, None) is not None)
+        assert names_in(tmp_path) == set()

@@ -15,10 +15,14 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ambientgen.audio.clip import Clip, Samples
 
 Array = npt.NDArray[np.float64]
+
+#: OpenBLAS takes one core for so many multiplications.
+_MAX_PRODUCT = 1 << 18
 
 # Dropouts: how long, how far below the sound, and how much of its level the sound keeps up to the edge.
 _GAP_S = 0.002
@@ -67,6 +71,7 @@ _RAMP_S = 0.2
 _LOUDEST_OF_MEDIAN = 6.0
 _NUM_LAGS = 24
 _PEAK_LAGS = 17
+_PEAK_MEAN = np.full(_PEAK_LAGS, 1.0 / _PEAK_LAGS, np.float32)
 _PEAK_OF_MEDIAN = 8.0
 
 
@@ -105,15 +110,14 @@ def _edge_level(beside: Samples, edge: Samples) -> float:
 
 def _level(part: Samples) -> float:
     """RMS."""
-    return float(np.sqrt(np.einsum("i,i->", part, part, dtype=np.float64) / max(1, part.size)))
+    return float(np.sqrt(np.square(part).sum(dtype=np.float64) / max(1, part.size)))
 
 
 def _gaps(channel: Samples, num_samples: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Where next to nothing lasts for at least so many samples: starts and stops."""
     floor = _GAP_BELOW_SOUND * _level(channel)
-    cell = num_samples // 2
-    whole = channel[: channel.size // cell * cell].reshape(-1, cell)
-    if not np.any(np.maximum(whole.max(axis=1), -whole.min(axis=1)) < floor):  # every gap would fill a cell
+    some = np.abs(channel[:: num_samples // 4]) < floor
+    if not np.any(some[:-2] & some[1:-1] & some[2:]):  # every gap would hold three of these in a row
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     quiet = np.abs(channel) < floor
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]])))
@@ -136,7 +140,7 @@ def has_click(channel: Samples) -> bool:
     num_blocks = -(-channel.size // _BLOCK_SAMPLES)
     bounds = [channel.size * number // num_blocks for number in range(num_blocks + 1)]
     for start, stop in itertools.pairwise(bounds):
-        ratios, heights = _spikes(channel[max(0, start - 4 * _CELL) : stop])
+        ratios, heights = _spikes(channel[max(0, start - 8 * _CELL) : stop])
         if ratios.size > _OWN_RANK:
             own = np.sort(ratios)[-_OWN_RANK]
             if np.any((ratios > max(_MIN_CLICK_F, _CLICK_ABOVE_OWN * own)) & (heights > _MIN_CLICK_HEIGHT * level)):
@@ -149,14 +153,15 @@ def _spikes(block: Samples) -> tuple[Array, Array]:
     if block.size < _LPC_FRAME + 16 * _CELL:
         return np.zeros(0), np.zeros(0)
     predictor = _predictor(block)
-    error = np.convolve(block, predictor.astype(np.float32), "valid")
-    cells = error[: error.size // _CELL * _CELL].reshape(-1, _CELL)
-    power = np.einsum("ij,ij->i", cells, cells, dtype=np.float64)
-    peak = np.square(np.maximum(cells.max(axis=1), -cells.min(axis=1)), dtype=np.float64)
+    errors = _errors(block, predictor)
+    power = np.sum(np.square(errors), axis=0)
+    peak = np.square(np.abs(errors).max(axis=0))
     pairs = power[:-1] + power[1:]
     around = np.minimum(pairs[1:-4], pairs[4:-1])  # the quieter side, so that the start of anything is a suspect
-    order = np.argsort(peak[3:-3] / (around + 1e-20))[-_NUM_SUSPECTS:]
-    suspects = (order + 3) * _CELL + np.argmax(np.abs(cells[order + 3]), axis=1)
+    stands_out = peak[3:-3] / (around + 1e-20)
+    num_suspects = min(_NUM_SUSPECTS, stands_out.size)
+    order = np.argpartition(stands_out, -num_suspects)[-num_suspects:]
+    suspects = (order + 3) * _CELL + np.argmax(np.abs(errors[:, order + 3]), axis=0)
 
     side = _SIDE_SAMPLES
     length = side + _CLICK_SAMPLES + _LPC_ORDER + side
@@ -165,9 +170,11 @@ def _spikes(block: Samples) -> tuple[Array, Array]:
         shapes[side + late : side + late + predictor.size, late] = predictor
     basis, triangle = np.linalg.qr(shapes)
     # The largest error may be that of a later tap, so the click may begin somewhat before it.
-    begins = suspects[:, None] - np.arange(-1, _LPC_ORDER)
-    spots = np.clip(begins - side, 0, error.size - length)[..., None] + np.arange(length)
-    pieces = error[spots].astype(np.float64)
+    num_begins = 1 + _LPC_ORDER
+    near = suspects[:, None] - _LPC_ORDER + 1 - side + np.arange(length + num_begins - 1 + _LPC_ORDER)
+    sound = block[near].astype(np.float64)
+    exact = sliding_window_view(sound, predictor.size, axis=1) @ predictor[::-1]
+    pieces = sliding_window_view(exact, length, axis=1)[:, ::-1]
     whole = np.sum(pieces**2, axis=-1)
     parts = pieces @ basis
     explained = np.sum(parts**2, axis=-1)
@@ -190,10 +197,31 @@ def _spikes(block: Samples) -> tuple[Array, Array]:
     return found[likely][first], heights[likely][first]
 
 
+def _errors(block: Samples, predictor: Array) -> Samples:
+    """The predictor's error, shape (_CELL, num_cells): one cell after the other, as two products of matrices."""
+    cells = block[: block.size // _CELL * _CELL].reshape(-1, _CELL)
+    shifted = np.zeros((_CELL, _CELL + _LPC_ORDER), np.float32)
+    for row in range(_CELL):
+        shifted[row, row : row + predictor.size] = predictor[::-1]
+    early = _product(shifted[:, :_CELL], cells[:-1].T)
+    late = _product(shifted[:, _CELL:], cells[1:, :_LPC_ORDER].T)
+    return np.asarray(np.add(early, late, out=early))
+
+
+def _product(matrix: Samples, columns: Samples) -> Samples:
+    """`matrix @ columns`, some at a time: BLAS shares a large product among all cores and waits for the slowest."""
+    product = np.empty((len(matrix), columns.shape[1]), np.float32)
+    width = _MAX_PRODUCT // matrix.size
+    for start in range(0, columns.shape[1], width):
+        product[:, start : start + width] = matrix @ columns[:, start : start + width]
+    return product
+
+
 def _predictor(block: Samples) -> Array:
     """The error filter of the best linear predictor, by the autocorrelation method: 1, then minus its weights."""
     frames = block[: block.size // _LPC_FRAME * _LPC_FRAME].reshape(-1, _LPC_FRAME)
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(_LPC_FRAME).astype(np.float32)))).mean(axis=0)
+    spectra = np.fft.rfft(frames * np.hanning(_LPC_FRAME).astype(np.float32))
+    power = (np.square(spectra.real) + np.square(spectra.imag)).mean(axis=0)
     likeness = np.fft.irfft(power.astype(np.float64))[: _LPC_ORDER + 1]
     likeness[0] = likeness[0] * (1.0 + 1e-9) + 1e-20
     order = np.arange(_LPC_ORDER)
@@ -218,7 +246,8 @@ def has_hum(clip: Clip) -> bool:
     power = np.zeros((len(starts), num_bins))
     for index, start in enumerate(starts.tolist()):
         for channel in clip.samples:
-            power[index] += np.square(np.abs(np.fft.rfft(channel[start : start + frame] * window)[:num_bins]))
+            lines = np.fft.rfft(channel[start : start + frame] * window)[:num_bins]
+            power[index] += np.square(lines.real) + np.square(lines.imag)
     for mains_hz in _MAINS_HZ:
         total = 0.0
         for harmonic in range(1, _NUM_HARMONICS + 1):
@@ -257,79 +286,96 @@ def _slowed(clip: Clip) -> tuple[Samples, float]:
         return mono, float(clip.sample_rate_hz)
     num_rows = mono.size // factor
     taps = np.hanning(4 * factor + 1)[1:].astype(np.float32).reshape(4, factor)
-    rows = mono[: num_rows * factor].reshape(num_rows, factor) @ taps.T
-    slow = sum(rows[late : num_rows - 3 + late, late] for late in range(4))
+    rows = _product(taps, mono[: num_rows * factor].reshape(num_rows, factor).T)
+    slow = sum(rows[late, late : num_rows - 3 + late] for late in range(4))
     return np.asarray(slow, dtype=np.float32), clip.sample_rate_hz / factor
 
 
-def _leveled(sound: npt.NDArray[np.floating], rate_hz: float) -> Array:
+def _leveled(sound: Samples, rate_hz: float) -> Samples:
     """Divided by its own level over half a second, so that quiet stretches count as much as loud ones."""
     width = max(1, round(0.5 * rate_hz))
-    total = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
+    total = np.concatenate([[0.0], np.cumsum(np.square(sound), dtype=np.float64)])
     at = np.arange(sound.size)
     low, high = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, sound.size)
-    level = np.sqrt(np.maximum(total[high] - total[low], 0.0) / (high - low))
-    floor = 1e-4 * float(level.max(initial=0.0)) + 1e-12
-    return np.asarray(sound / (level + floor))
+    level = np.sqrt(np.maximum(total[high] - total[low], 0.0) / (high - low)).astype(np.float32)
+    return np.asarray(sound / (level + 1e-4 * level.max(initial=0.0) + np.float32(1e-12)))
 
 
-def _is_chunk_stuck(chunk: Array, rate_hz: float) -> bool:
+def _is_chunk_stuck(chunk: Samples, rate_hz: float) -> bool:
     shortest, longest = round(_SHORTEST_REPEAT_S * rate_hz), round(_LONGEST_REPEAT_S * rate_hz)
     longest = min(longest, chunk.size // 3)
     if longest < shortest + _PEAK_LAGS:
         return False
     size = 1 << (2 * chunk.size - 1).bit_length()
-    ramp = np.minimum(np.arange(1, chunk.size + 1) / (_RAMP_S * rate_hz), 1.0)
+    ramp = np.minimum(np.arange(1, chunk.size + 1, dtype=np.float32) / np.float32(_RAMP_S * rate_hz), 1.0)
     taper = np.sin(0.5 * np.pi * np.minimum(ramp, ramp[::-1])) ** 2
     spectrum = np.fft.rfft(chunk * taper, size)
-    power = np.square(np.abs(spectrum))
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
     power += 1e-12 * power.max() + 1e-30
     # The geometric mean is the level between steady lines, and what stands above it is cut down to it.
     width = max(1, round(_WHITE_WIDTH_HZ * size / rate_hz))
-    total = np.cumsum(np.pad(np.log(power), (width // 2 + 1, width - width // 2 - 1), mode="edge"))
-    smooth = np.maximum(np.exp((total[width:] - total[:-width]) / width), power / _MAX_LINE)
-    white = np.fft.irfft(spectrum / np.sqrt(smooth), size)[: chunk.size]
-    likeness = np.fft.irfft(power / smooth, size)[: longest + 1]
+    padded = np.pad(np.log(power), (width // 2 + 1, width - width // 2 - 1), mode="edge")
+    total = np.cumsum(padded, dtype=np.float64)
+    smooth = np.exp(((total[width:] - total[:-width]) / width).astype(np.float32))
+    smooth = np.maximum(smooth, power / _MAX_LINE)
+    white = np.asarray(np.fft.irfft(spectrum / np.sqrt(smooth), size)[: chunk.size], np.float32)
+    likeness = np.asarray(np.fft.irfft(power / smooth, size)[: longest + 1], np.float32)
     # Two single bangs are no repetition, however alike: none may outweigh all the rest.
     loudest = _LOUDEST_OF_MEDIAN * np.median(np.abs(white))
-    white = np.clip(white, -loudest, loudest)
-    return any(_repeats(white, lag, shortest, rate_hz) for lag in _peaks(likeness, shortest))
+    np.clip(white, -loudest, loudest, out=white)
+    energy = np.concatenate([[0.0], np.cumsum(np.square(white), dtype=np.float64)])
+    return any(_repeats(white, energy, lag, shortest, rate_hz) for lag in _peaks(likeness, shortest))
 
 
-def _peaks(likeness: Array, shortest: int) -> list[int]:
+def _peaks(likeness: Samples, shortest: int) -> list[int]:
     """The lags that stand out most from their neighbors: what low notes leave is broad."""
-    part = likeness[shortest:] - np.convolve(likeness, np.ones(_PEAK_LAGS) / _PEAK_LAGS, "same")[shortest:]
+    part = likeness[shortest:] - np.convolve(likeness, _PEAK_MEAN, "same")[shortest:]
     spread = float(np.median(np.abs(part))) + 1e-30
     inner = part[1:-1]
     peaks = 1 + np.flatnonzero((inner > part[:-2]) & (inner >= part[2:]) & (inner > _PEAK_OF_MEDIAN * spread))
     return [shortest + int(peak) for peak in peaks[np.argsort(part[peaks])[-_NUM_LAGS:]]]
 
 
-def _repeats(white: Array, lag: int, shortest: int, rate_hz: float) -> bool:
-    """True if the better part of a stretch of two and a half lags is like what comes one lag later, and is no pitch."""
+def _repeats(white: Samples, energy: Array, lag: int, shortest: int, rate_hz: float) -> bool:
+    """True if the better part of a stretch of two and a half lags is like what comes one lag later, and is no pitch.
+
+    Args:
+        white: the whitened sound.
+        energy: of its beginnings, one more than it has samples.
+        lag: in samples.
+        shortest: lag that is no pitch.
+        rate_hz: of the sound.
+    """
     num_cells = (white.size - lag - 2) // _REPEAT_CELL
     width = -(-max(round(_MIN_REPEATED_LAGS * lag), round(_MIN_REPEATED_S * rate_hz)) // _REPEAT_CELL)
     if num_cells < width:
         return False
+    size = num_cells * _REPEAT_CELL
 
-    def summed(one: Array, other: Array) -> Array:
-        cells = (num_cells, _REPEAT_CELL)
-        total = np.concatenate([[0.0], np.cumsum(np.einsum("ij,ij->i", one.reshape(cells), other.reshape(cells)))])
+    def energies(start: int) -> Array:
+        total = energy[start : start + size + 1 : _REPEAT_CELL]
         return np.asarray(total[width:] - total[:-width])
 
-    size = num_cells * _REPEAT_CELL
+    def products(one: Samples, other: Samples) -> Array:
+        cells = (num_cells, _REPEAT_CELL)
+        total = np.zeros(num_cells + 1)
+        np.cumsum(np.einsum("ij,ij->i", one.reshape(cells), other.reshape(cells)), out=total[1:])
+        return np.asarray(total[width:] - total[:-width])
+
     early = white[1 : size + 1]
     before, late, after = (white[lag + shift : lag + shift + size] for shift in range(3))
-    early_power = summed(early, early)
-    silence = 0.01 * width * _REPEAT_CELL * float(np.mean(white**2)) + 1e-30
+    early_energy, late_energy = energies(1), energies(lag + 1)
+    silence = 0.01 * width * _REPEAT_CELL * float(energy[-1]) / white.size + 1e-30
     # The true lag may lie between two samples.
     for other in (late, 0.5 * (before + late), 0.5 * (late + after)):
-        likeness = summed(early, other) / (np.sqrt(early_power * summed(other, other)) + silence)
+        other_energy = late_energy if other is late else products(other, other)
+        likeness = products(early, other) / (np.sqrt(early_energy * other_energy) + silence)
         best = int(np.argmax(likeness))
         if likeness[best] < 0.5 * _MIN_LIKENESS:
             return False
         if likeness[best] > _MIN_LIKENESS:
             piece = early[best * _REPEAT_CELL : (best + width) * _REPEAT_CELL]
-            own = np.fft.irfft(np.square(np.abs(np.fft.rfft(piece, 1 << (2 * piece.size - 1).bit_length()))))
+            spectrum = np.fft.rfft(piece, 1 << (2 * piece.size - 1).bit_length())
+            own = np.fft.irfft(np.square(spectrum.real) + np.square(spectrum.imag))
             return bool(np.max(own[round(0.002 * rate_hz) : shortest]) < 0.5 * likeness[best] * own[0])
     return False

@@ -47,3 +47,7 @@ class Clip:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.num_samples / self.sample_rate_hz
+
+    def read(self, start: int, stop: int) -> Samples:
+        """The samples from `start` up to `stop`; a view, not to be written to."""
+        return self.samples[:, start:stop]

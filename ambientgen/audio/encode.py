@@ -1,9 +1,10 @@
-"""Clips become files of a size that can be sent, and files become clips."""
+"""Sounds become files of a size that can be sent, and files become sounds."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import secrets
@@ -16,15 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ambientgen.audio import loudness
+from ambientgen.audio import gapless, loudness
 from ambientgen.audio.clip import Clip, Samples
+from ambientgen.audio.sound import BLOCK_SAMPLES, Sound, blocks_of, record
 from ambientgen.errors import ClipTooLargeError, EncodingError, GenerationCancelled, StorageError, UnreadableClipError
 
-#: Frames handed to the codec at a time: one long write of an Ogg codec overflows libsndfile's stack (its issue 1095).
-_BLOCK_FRAMES = 65_536
 _WAV_HEADER_BYTES = 44
-_MAX_PEAK_TRIES = 3
-_PEAK_MARGIN_DB = 0.05
+_MAX_PEAK_TRIES = 5
+_PEAK_MARGIN_DB = 0.1
 
 #: libsndfile drops longer WAV texts together with all that follow, and writes Ogg files it cannot read again.
 _MAX_WAV_TAG_BYTES = 2000
@@ -122,7 +122,7 @@ _TAG_NAMES = (
 
 
 def encode(
-    clip: Clip,
+    sound: Sound,
     directory: Path,
     stem_name: str,
     file_format: str,
@@ -130,17 +130,19 @@ def encode(
     max_bytes: int,
     tags: Mapping[str, str],
     ceiling_dbtp: float = -1.0,
+    loop: bool = False,
+    lower_peaks: Callable[[float], Sound] | None = None,
     report: Callable[[], bool] | None = None,
 ) -> Encoded:
-    """Write a clip as a file of at most `max_bytes`.
+    """Write a sound as a file of at most `max_bytes`.
 
     A file that would be too large is written again at a lower quality of the same codec; FLAC and WAV become Opus;
-    the last resort is the lowest Opus. A codec moves peaks: where the decoded file passes the ceiling, the gain is
-    lowered by the excess and the file written again (three tries at most). The file appears under its name only when
+    the last resort is the lowest Opus. A codec moves peaks: where the decoded file passes the ceiling, they are
+    lowered by the excess and the file written again (five tries at most). The file appears under its name only when
     it is complete.
 
     Args:
-        clip: 48 kHz stereo.
+        sound: 48 kHz stereo.
         directory: must exist.
         stem_name: file name without its ending.
         file_format: a name in `FORMATS`.
@@ -149,20 +151,22 @@ def encode(
             ASCII, with other characters as JSON escapes, and MP3's software tag is the codec's own. A text over
             30,000 bytes (WAV: 2,000) is left out.
         ceiling_dbtp: highest true peak of the decoded file.
+        loop: True if the last sample joins the first; the decoded file is then a circle as well (see `gapless`).
+        lower_peaks: the same sound with its peaks that many dB lower; None: all of it is turned down.
         report: asked between blocks; False cancels.
 
     Raises:
-        ValueError: if the format or a tag's name is unknown, or the clip empty.
+        ValueError: if the format or a tag's name is unknown, or the sound empty.
         ClipTooLargeError: if it does not fit in any format.
         StorageError: if the disk is full or the folder cannot be written.
         EncodingError: if the codec failed for another reason.
         GenerationCancelled: if `report` answered False.
     """
-    _validate(clip, file_format, tags)
+    _validate(sound, file_format, tags)
     smallest: int | None = None
     ladder = _LADDERS[file_format]
     for number, rung in enumerate(ladder):
-        if rung.file_format == "wav" and _wav_bytes(clip) > max_bytes:
+        if rung.file_format == "wav" and _wav_bytes(sound) > max_bytes:
             continue
         path = directory / f"{stem_name}{FORMATS[rung.file_format].suffix}"
         # The `.part` in its name is what a cleaning after a crash looks for.
@@ -170,7 +174,17 @@ def encode(
         try:
             # The last rung is written to its end, to say how small the clip can be.
             stop_bytes = max_bytes if number < len(ladder) - 1 else None
-            facts = _write_under_ceiling(clip, partial, rung, tags, stop_bytes, ceiling_dbtp, report)
+            facts = _write_under_ceiling(
+                sound,
+                lower_peaks or functools.partial(loudness.quieter, sound),
+                partial,
+                rung,
+                tags,
+                stop_bytes,
+                ceiling_dbtp,
+                loop,
+                report,
+            )
             if facts is None:
                 continue
             smallest = facts.num_bytes
@@ -193,26 +207,45 @@ def encode(
             shrunk=number > 0,
         )
     raise ClipTooLargeError(
-        f"The clip of {clip.duration_s:.0f} s does not fit into {_megabytes(max_bytes)}: "
+        f"The clip of {sound.duration_s:.0f} s does not fit into {_megabytes(max_bytes)}: "
         f"the smallest file it can be has {_megabytes(smallest or 0)}. Ask for a shorter one."
     )
 
 
 def decode(path: Path) -> Clip:
-    """Read a sound file.
+    """Read a sound file into memory.
 
     Raises:
         UnreadableClipError: if it is gone, damaged, or not a sound file.
     """
-    import soundfile
+    with _opened(path) as file:
+        blocks = list(_read_blocks(file))
+        empty = np.zeros((file.channels, 0), np.float32)
+        return Clip(np.concatenate(blocks, axis=1) if blocks else empty, int(file.samplerate))
 
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            blocks = list(_read_blocks(file))
-            empty = np.zeros((file.channels, 0), np.float32)
-            return Clip(np.concatenate(blocks, axis=1) if blocks else empty, int(file.samplerate))
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UnreadableClipError(_NO_READ) from error
+
+def decode_long(path: Path, directory: Path) -> Sound:
+    """Read a sound file of any length: into memory if it is short, else onto a tape.
+
+    Args:
+        path: of the file.
+        directory: where a long sound is kept.
+
+    Raises:
+        UnreadableClipError: if it is gone, damaged, or not a sound file.
+        StorageError: if the disk is full.
+    """
+    with _opened(path) as file:
+        try:
+            return record(
+                _read_blocks(file),
+                file.frames,
+                num_channels=file.channels,
+                sample_rate_hz=int(file.samplerate),
+                directory=directory,
+            )
+        except ValueError as error:  # it ends before the length it names
+            raise UnreadableClipError(_NO_READ) from error
 
 
 def read_tags(path: Path) -> dict[str, str]:
@@ -221,26 +254,33 @@ def read_tags(path: Path) -> dict[str, str]:
     Raises:
         UnreadableClipError: if it is gone, damaged, or not a sound file.
     """
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            tags = {name: str(getattr(file, name)) for name in _TAG_NAMES}
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UnreadableClipError(_NO_READ) from error
+    with _opened(path) as file:
+        tags = {name: str(getattr(file, name)) for name in _TAG_NAMES}
     # libsndfile adds its own name to the software's.
     tags["software"] = tags["software"].partition(" (libsndfile")[0]
     return {name: text for name, text in tags.items() if text}
 
 
-def _validate(clip: Clip, file_format: str, tags: Mapping[str, str]) -> None:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An open sound file; whatever goes wrong while it is open is told without its path."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            yield file
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UnreadableClipError(_NO_READ) from error
+
+
+def _validate(sound: Sound, file_format: str, tags: Mapping[str, str]) -> None:
     if file_format not in FORMATS:
         raise ValueError(f"unknown format {file_format!r}: there are {', '.join(FORMATS)}")
     unknown = sorted(set(tags) - set(_TAG_NAMES))
     if unknown:
         raise ValueError(f"unknown tags {unknown}: there are {', '.join(_TAG_NAMES)}")
-    if clip.num_samples == 0:
-        raise ValueError("an empty clip cannot be encoded")
+    if sound.num_samples == 0:
+        raise ValueError("an empty sound cannot be encoded")
 
 
 class _Facts(NamedTuple):
@@ -253,26 +293,30 @@ class _Facts(NamedTuple):
 
 
 def _write_under_ceiling(
-    clip: Clip,
+    sound: Sound,
+    lower_peaks: Callable[[float], Sound],
     partial: Path,
     rung: _Rung,
     tags: Mapping[str, str],
     stop_bytes: int | None,
     ceiling_dbtp: float,
+    loop: bool,
     report: Callable[[], bool] | None,
 ) -> _Facts | None:
     """Write, measure, and write lower while the peak is too high; None if the file grew past `stop_bytes`."""
-    gain_db = 0.0
+    lowered_db = 0.0
     with _storage_errors():
-        for _ in range(_MAX_PEAK_TRIES):
-            num_bytes = _write(clip, partial, rung, tags, gain_db, stop_bytes, report)
+        for number in range(1, _MAX_PEAK_TRIES + 1):
+            num_bytes = _write(sound, partial, rung, tags, stop_bytes, loop, report)
             if num_bytes is None:
                 return None
             facts = _measure(partial, num_bytes, report)
             excess_db = facts.measured.peak_dbtp - ceiling_dbtp
             if excess_db <= 0.0:
                 break
-            gain_db -= excess_db + _PEAK_MARGIN_DB
+            # A codec decides anew at each level, so what is over does not simply go down: a wider margin every time.
+            lowered_db += excess_db + number * _PEAK_MARGIN_DB
+            sound = lower_peaks(lowered_db)
     return facts
 
 
@@ -286,12 +330,12 @@ def _measure(path: Path, num_bytes: int, report: Callable[[], bool] | None) -> _
 
 
 def _write(
-    clip: Clip,
+    sound: Sound,
     partial: Path,
     rung: _Rung,
     tags: Mapping[str, str],
-    gain_db: float,
     stop_bytes: int | None,
+    loop: bool,
     report: Callable[[], bool] | None,
 ) -> int | None:
     """Write the whole file and answer its size; None as soon as it has grown past `stop_bytes`."""
@@ -302,14 +346,14 @@ def _write(
         options["compression_level"] = rung.compression_level
     if rung.bitrate_mode is not None:
         options["bitrate_mode"] = rung.bitrate_mode
-    factor = np.float32(10.0 ** (gain_db / 20.0))
+    blocks = gapless.around(sound, rung.file_format) if loop else blocks_of(sound)
     # Opened here and not by libsndfile: its errors carry no errno.
     with partial.open("wb+") as raw:
         with soundfile.SoundFile(
             raw.fileno(),
             "w",
-            clip.sample_rate_hz,
-            clip.num_channels,
+            sound.sample_rate_hz,
+            sound.num_channels,
             format=rung.container,
             subtype=rung.subtype,
             closefd=False,
@@ -317,23 +361,21 @@ def _write(
         ) as file:
             for name, text in _storable_tags(tags, rung.file_format):
                 setattr(file, name, text)
-            for block in _reported(_blocks(clip.samples), report):
-                file.write(np.ascontiguousarray((block * factor).T))
+            # In blocks: one long write of an Ogg codec overflows libsndfile's stack (its issue 1095).
+            for block in _reported(blocks, report):
+                file.write(np.ascontiguousarray(block.T))
                 if stop_bytes is not None and os.fstat(raw.fileno()).st_size > stop_bytes:
                     return None
+        if loop:
+            gapless.trim(raw, rung.file_format, sound.num_samples)
         os.fsync(raw.fileno())  # a clip that was announced survives a power cut
         num_bytes = os.fstat(raw.fileno()).st_size
     return None if stop_bytes is not None and num_bytes > stop_bytes else num_bytes
 
 
-def _blocks(samples: Samples) -> Iterator[Samples]:
-    for start in range(0, samples.shape[1], _BLOCK_FRAMES):
-        yield samples[:, start : start + _BLOCK_FRAMES]
-
-
 def _read_blocks(file: Any) -> Iterator[Samples]:
     """The rest of an open sound file, in blocks of shape (num_channels, n)."""
-    while (frames := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)).shape[0]:
+    while (frames := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)).shape[0]:
         yield np.ascontiguousarray(frames.T)
 
 
@@ -365,9 +407,9 @@ def _storage_errors() -> Iterator[None]:
         raise EncodingError("The clip could not be encoded.") from error
 
 
-def _wav_bytes(clip: Clip) -> int:
+def _wav_bytes(sound: Sound) -> int:
     """Least size of 16-bit WAV; tags come on top."""
-    return _WAV_HEADER_BYTES + 2 * clip.num_channels * clip.num_samples
+    return _WAV_HEADER_BYTES + 2 * sound.num_channels * sound.num_samples
 
 
 def _storable_tags(tags: Mapping[str, str], file_format: str) -> Iterator[tuple[str, str]]:

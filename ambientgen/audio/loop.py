@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ambientgen.audio.clip import Clip, Samples
+from ambientgen.audio.sound import Sound, in_memory
 
 Array = npt.NDArray[np.float64]
 
+#: How much before and behind the seam of a long sound it is compared with.
+_AROUND_SEAM_S = 30.0
 _FRAME_S = 0.02
 _LEVEL_WINDOW_S = 0.125
 _MIN_ENERGY = 1e-12
+_SHORTEST_JUDGED_S = 0.2
+_MAX_FLUX_PERCENTILE, _MAX_JUMP_RATIO, _MAX_SAG_DB = 99.5, 2.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,16 @@ class Seam:
         The limits are lenient: flux up to 99.5, a jump up to 2, a sag up to 3 dB. The seam of a perfect loop is a draw
         from the clip's own distribution, so about one perfect loop in 200 passes the flux limit by chance.
         """
-        return self.flux_percentile <= 99.5 and self.jump_ratio_p999 <= 2.0 and self.level_sag_db <= 3.0
+        return self.excess <= 1.0
+
+    @property
+    def excess(self) -> float:
+        """What stands out most, as a multiple of its limit."""
+        return max(
+            self.flux_percentile / _MAX_FLUX_PERCENTILE,
+            self.jump_ratio_p999 / _MAX_JUMP_RATIO,
+            self.level_sag_db / _MAX_SAG_DB,
+        )
 
 
 def make_loop(clip: Clip, num_samples: int) -> Clip:
@@ -63,6 +78,36 @@ def make_loop(clip: Clip, num_samples: int) -> Clip:
     return Clip(looped, clip.sample_rate_hz)
 
 
+def best_loop(clip: Clip, num_samples: int) -> Clip:
+    """Join a clip's end to its beginning where and as long as the join is clean; else, of several, the least audible.
+
+    Args:
+        clip: longer than the loop, typically by 1 s.
+        num_samples: wanted length.
+
+    Raises:
+        ValueError: if the clip is not longer than the loop, or more than twice as long.
+    """
+    spare = clip.num_samples - num_samples
+    tries = dict.fromkeys([(0, spare), (spare // 2, spare - spare // 2), (0, spare // 2), (spare // 4, spare // 2)])
+    best: tuple[float, Clip] | None = None
+    for start, overlap in tries:
+        if overlap == 0:
+            continue
+        piece = clip.samples[:, start : start + num_samples + overlap]
+        looped = make_loop(Clip(piece, clip.sample_rate_hz), num_samples)
+        if looped.duration_s < _SHORTEST_JUDGED_S:
+            return looped
+        seam = measure_seam(looped)
+        if seam.clean:
+            return looped
+        if best is None or seam.excess < best[0]:
+            best = seam.excess, looped
+    if best is None:
+        raise ValueError(f"{clip.num_samples} samples cannot become a loop of {num_samples}")
+    return best[1]
+
+
 def crossfade(old: Samples, new: Samples) -> Samples:
     """From `old` to `new` over their whole length, at equal power whatever their correlation.
 
@@ -79,19 +124,22 @@ def crossfade(old: Samples, new: Samples) -> Samples:
     return mixed
 
 
-def measure_seam(clip: Clip, *, is_circle: bool = False) -> Seam:
-    """Judge how a clip's end joins its beginning. Works on decoded files as well.
+def measure_seam(sound: Sound, *, is_circle: bool = False) -> Seam:
+    """Judge how a sound's end joins its beginning. Works on decoded files as well.
+
+    The seam is compared with the rest of the sound, or, of a long one, with the half minute on each side of it.
 
     Args:
-        clip: a loop.
+        sound: a loop.
         is_circle: True if it was made as a circle, nothing faded or joined. Its level then moves across the seam as it
             does anywhere, and is not judged: a few seconds of deep waves have one trough, and it may lie there.
 
     Raises:
-        ValueError: if the clip is shorter than 0.2 s.
+        ValueError: if it is shorter than 0.2 s.
     """
-    if clip.duration_s < 0.2:
-        raise ValueError(f"a loop of {clip.duration_s:.3f} s is too short to judge")
+    if sound.duration_s < _SHORTEST_JUDGED_S:
+        raise ValueError(f"a loop of {sound.duration_s:.3f} s is too short to judge")
+    clip = _around_seam(sound)
     return Seam(
         flux_percentile=round(_flux_percentile(clip), 2),
         jump_ratio_p999=round(_jump_ratio(clip.samples), 3),
@@ -99,24 +147,42 @@ def measure_seam(clip: Clip, *, is_circle: bool = False) -> Seam:
     )
 
 
-def fade_edges(clip: Clip, fade_s: float = 0.01, fade_out_s: float | None = None) -> Clip:
-    """Fade a clip in and out (raised cosine), so that it neither starts nor stops with a click.
+def fade_edges(
+    blocks: Iterable[Samples], num_samples: int, sample_rate_hz: int, fade_s: float = 0.01
+) -> Iterator[Samples]:
+    """Fade a sound in and out (raised cosine), so that it neither starts nor stops with a click.
 
     Args:
-        clip: a clip that is not a loop.
-        fade_s: length of the fade in.
-        fade_out_s: length of the fade out; None: as long as the fade in.
+        blocks: a sound that is no loop, in order.
+        num_samples: how long it is.
+        sample_rate_hz: of the sound.
+        fade_s: length of each fade; none is longer than half of the sound.
 
     Returns:
-        A new clip; no fade is longer than half of it.
+        New blocks.
     """
-    faded = clip.samples.copy()
-    half = clip.num_samples // 2
-    num_in = min(round(fade_s * clip.sample_rate_hz), half)
-    num_out = min(round((fade_s if fade_out_s is None else fade_out_s) * clip.sample_rate_hz), half)
-    faded[:, :num_in] *= _rise(num_in)
-    faded[:, clip.num_samples - num_out :] *= _rise(num_out)[::-1]
-    return Clip(faded, clip.sample_rate_hz)
+    rise = _rise(min(round(fade_s * sample_rate_hz), num_samples // 2))
+    place = 0
+    for block in blocks:
+        stop = place + block.shape[1]
+        faded = block.copy()
+        if place < len(rise):
+            faded[:, : len(rise) - place] *= rise[place:stop]
+        first = num_samples - len(rise)  # of the samples that are faded out
+        if stop > first:
+            begin = max(first, place)
+            faded[:, begin - place :] *= rise[::-1][begin - first : stop - first]
+        yield faded
+        place = stop
+
+
+def _around_seam(sound: Sound) -> Clip:
+    """A sound as a clip whose end and beginning are its own; of a long one, only what lies near them."""
+    reach = round(_AROUND_SEAM_S * sound.sample_rate_hz)
+    if sound.num_samples <= 2 * reach:
+        return in_memory(sound)
+    ends = [sound.read(0, reach), sound.read(sound.num_samples - reach, sound.num_samples)]
+    return Clip(np.concatenate(ends, axis=1), sound.sample_rate_hz)
 
 
 def _rise(num_samples: int) -> Samples:

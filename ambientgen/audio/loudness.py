@@ -9,21 +9,20 @@ doubling. The result equals the sample-by-sample recursion within rounding (doub
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ambientgen.audio.clip import Clip, Samples
+from ambientgen.audio.clip import Samples
+from ambientgen.audio.sound import Sound, blocks_of, read_around
 
 Array = npt.NDArray[np.float64]
 
-#: How many samples are metered at a time; a multiple of `_ROW_SAMPLES`.
-BLOCK_SAMPLES = 65_536
-
-_ROW_SAMPLES = 64
+_ROW_SAMPLES = 64  # divides the blocks that sounds are read in
 _ABSOLUTE_GATE_LUFS = -70.0
 _RELATIVE_GATE_LU = -10.0
 _HOPS_PER_GATING_BLOCK = 4  # 400 ms blocks every 100 ms: 75 % overlap
@@ -37,34 +36,35 @@ _LIMITER_MARGIN_DB = 0.1
 _LOOK_AHEAD_S = 0.005
 _RELEASE_DB_PER_S = 120.0
 _GROUP_SAMPLES = 16
+_GROUPS_AT_A_TIME = 1 << 17
 
 
-def integrated_lufs(clip: Clip) -> float:
+def integrated_lufs(sound: Sound) -> float:
     """Integrated loudness by ITU-R BS.1770-4.
 
-    Every channel counts with weight 1 (mono, or left and right). Only whole 400 ms gating blocks are read. A clip
-    shorter than 400 ms has none: its loudness is that of the whole clip without gating.
+    Every channel counts with weight 1 (mono, or left and right). Only whole 400 ms gating blocks are read. A sound
+    shorter than 400 ms has none: its loudness is that of the whole without gating.
 
     Returns:
-        LUFS; -inf for silence, which is everything below the absolute gate of -70 LUFS (for clips under 400 ms: a
-        clip of zeros).
+        LUFS; -inf for silence, which is everything below the absolute gate of -70 LUFS (under 400 ms: nothing
+        but zeros).
     """
-    meter = LoudnessMeter(clip.sample_rate_hz, clip.num_channels)
-    for block in _blocks(clip.samples):
+    meter = LoudnessMeter(sound.sample_rate_hz, sound.num_channels)
+    for block in blocks_of(sound):
         meter.add(block)
     return meter.lufs()
 
 
-def true_peak_dbtp(clip: Clip) -> float:
+def true_peak_dbtp(sound: Sound) -> float:
     """True peak by four times oversampling (ITU-R BS.1770-4, annex 2), over all channels.
 
-    The clip is taken to lie in silence, so that what rings beyond its ends counts.
+    The sound is taken to lie in silence, so that what rings beyond its ends counts.
 
     Returns:
-        dBTP; -inf for a clip of zeros.
+        dBTP; -inf for nothing but zeros.
     """
-    meter = PeakMeter(clip.sample_rate_hz, clip.num_channels)
-    for block in _blocks(clip.samples):
+    meter = PeakMeter(sound.sample_rate_hz, sound.num_channels)
+    for block in blocks_of(sound):
         meter.add(block)
     return meter.dbtp()
 
@@ -94,51 +94,101 @@ def measure(blocks: Iterable[Samples], sample_rate_hz: int, num_channels: int) -
     return Measured(loudness.lufs(), peak.dbtp(), num_samples)
 
 
-def master(clip: Clip, target_lufs: float, *, ceiling_dbtp: float = -1.5, loop: bool = False) -> Clip:
-    """Bring a clip to a loudness target under a true-peak ceiling.
+def master(sound: Sound, target_lufs: float, *, ceiling_dbtp: float = -1.5, loop: bool = False) -> Sound:
+    """Bring a sound to a loudness target under a true-peak ceiling.
 
     A constant offset is removed, then the gain set, then a look-ahead limiter turns down what would pass the ceiling
     (5 ms ahead, 120 dB/s release). What the limiter costs in loudness is given back as drive, up to 6 dB: beyond
-    that a sparse clip (a fire's crackle) would be crushed, so it stays below the target instead. The ceiling always
+    that a sparse sound (a fire's crackle) would be crushed, so it stays below the target instead. The ceiling always
     holds; the target holds within 0.3 LU where both can.
 
     Args:
-        clip: what to master.
+        sound: what to master.
         target_lufs: integrated loudness wanted.
         ceiling_dbtp: highest true peak allowed.
-        loop: True if the clip is circular; then the limiter runs across the seam.
+        loop: True if the sound is circular; then the limiter runs across the seam.
 
     Returns:
-        A new clip of the same shape. Silence stays silence, and no clip is raised by more than 50 dB.
+        A sound of the same length that reads `sound` and changes its level as it is read. Silence stays silence, and
+        nothing is raised by more than 50 dB.
     """
-    centered = clip.samples - clip.samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    lufs = integrated_lufs(Clip(centered, clip.sample_rate_hz))
+    centered = _Leveled(sound, _means(sound))
+    lufs = integrated_lufs(centered)
     if not math.isfinite(lufs):
-        return Clip(centered, clip.sample_rate_hz)
+        return centered
     gain_db = min(target_lufs - lufs, _MAX_GAIN_DB)
-    group_peaks_db = _group_peaks_db(centered, clip.sample_rate_hz, loop=loop)
+    group_peaks_db = _group_peaks_db(centered, loop=loop)
     limit_db = ceiling_dbtp - _LIMITER_MARGIN_DB
     if float(group_peaks_db.max()) + gain_db <= limit_db:
-        limited = Clip(centered * np.float32(10.0 ** (gain_db / 20.0)), clip.sample_rate_hz)
+        limited = centered.at(gain_db)
     else:
-        limited = _limit_to(
-            Clip(centered, clip.sample_rate_hz), group_peaks_db, gain_db, target_lufs, limit_db, loop=loop
-        )
+        limited = _limit_to(centered, group_peaks_db, gain_db, target_lufs, limit_db, loop=loop)
+        # Low waves with their peaks on one side are turned down on that side alone.
+        limited = _Leveled(limited, _means(limited))
     # Also what rings beyond the ends of the file counts, and what the moving gain itself has added.
     excess_db = _loop_peak_dbtp(limited, loop=loop) - ceiling_dbtp
-    if excess_db <= 0.0:
-        return limited
-    return Clip(limited.samples * np.float32(10.0 ** (-(excess_db + 0.01) / 20.0)), clip.sample_rate_hz)
+    return limited if excess_db <= 0.0 else limited.at(limited.gain_db - excess_db - 0.01)
+
+
+def quieter(sound: Sound, by_db: float) -> Sound:
+    """The same sound, turned down by so many dB as it is read."""
+    return _Leveled(sound, np.zeros((sound.num_channels, 1), np.float32), -by_db)
+
+
+class _Leveled:
+    """A sound without its offset and with a gain, which may move; worked out as it is read.
+
+    Args:
+        sound: what is read.
+        means: of each channel, taken away.
+        gain_db: for all of it.
+        attenuation_db: taken from that: one value for each group's first sample and one for the end, with straight
+            lines (in amplitude) between; None is nowhere.
+    """
+
+    def __init__(self, sound: Sound, means: Samples, gain_db: float = 0.0, attenuation_db: Samples | None = None):
+        self.sample_rate_hz, self.num_channels = sound.sample_rate_hz, sound.num_channels
+        self.num_samples, self.duration_s = sound.num_samples, sound.duration_s
+        self.gain_db = gain_db
+        self._sound, self._means, self._attenuation_db = sound, means, attenuation_db
+
+    def at(self, gain_db: float) -> _Leveled:
+        """The same with another gain."""
+        return _Leveled(self._sound, self._means, gain_db, self._attenuation_db)
+
+    def limited(self, gain_db: float, attenuation_db: Samples) -> _Leveled:
+        """The same with another gain, and turned down."""
+        return _Leveled(self._sound, self._means, gain_db, attenuation_db)
+
+    def read(self, start: int, stop: int) -> Samples:
+        """The samples from `start` up to `stop`, at their level."""
+        centered: Samples = self._sound.read(start, stop) - self._means
+        if self._attenuation_db is None:
+            return centered * np.float32(10.0 ** (self.gain_db / 20.0))
+        first, last = start // _GROUP_SAMPLES, -(-stop // _GROUP_SAMPLES)
+        gain_db = self.gain_db - self._attenuation_db[first : last + 1].astype(np.float64)
+        points = np.minimum(np.arange(first, last + 1) * _GROUP_SAMPLES, self.num_samples)
+        factors = np.interp(np.arange(start, stop), points, 10.0 ** (gain_db / 20.0))
+        return centered * factors.astype(np.float32)
+
+
+def _means(sound: Sound) -> Samples:
+    sums = np.zeros(sound.num_channels)
+    for block in blocks_of(sound):
+        sums += block.sum(axis=1, dtype=np.float64)
+    return np.asarray(sums[:, np.newaxis] / max(sound.num_samples, 1), np.float32)
 
 
 def _limit_to(
-    clip: Clip, group_peaks_db: Array, gain_db: float, target_lufs: float, limit_db: float, *, loop: bool
-) -> Clip:
+    centered: _Leveled, group_peaks_db: Samples, gain_db: float, target_lufs: float, limit_db: float, *, loop: bool
+) -> _Leveled:
     """Limit, and drive harder by what is missing in loudness, a few times."""
     highest_gain_db = gain_db + _MAX_EXTRA_DRIVE_DB
     for _ in range(_NUM_MASTER_ROUNDS):
-        attenuation_db = _attenuation_db(group_peaks_db + gain_db - limit_db, clip.sample_rate_hz, loop=loop)
-        limited = Clip(_apply(clip.samples, gain_db - attenuation_db), clip.sample_rate_hz)
+        attenuation_db = _attenuation_db(
+            group_peaks_db + np.float32(gain_db - limit_db), centered.sample_rate_hz, loop=loop
+        )
+        limited = centered.limited(gain_db, attenuation_db)
         missing_lu = target_lufs - integrated_lufs(limited)
         drive_db = min(gain_db + missing_lu, highest_gain_db)
         if abs(missing_lu) < 0.1 or drive_db - gain_db < 0.05:
@@ -348,89 +398,77 @@ def _db(amplitude: float) -> float:
     return 20.0 * math.log10(amplitude) if amplitude > 0.0 else -math.inf
 
 
-def _blocks(samples: Samples) -> Iterator[Samples]:
-    for start in range(0, samples.shape[1], BLOCK_SAMPLES):
-        yield samples[:, start : start + BLOCK_SAMPLES]
-
-
-def _group_peaks_db(samples: Samples, sample_rate_hz: int, *, loop: bool) -> Array:
-    """True peak in dB of each group of `_GROUP_SAMPLES` samples, over all channels."""
+def _group_peaks_db(sound: Sound, *, loop: bool) -> Samples:
+    """True peak in dB of each group of `_GROUP_SAMPLES` samples, over all channels; shape (num_groups,)."""
     import soxr
 
-    num_channels, num_samples = samples.shape
-    pad = _GROUP_SAMPLES * math.ceil(_PEAK_PAD_S * sample_rate_hz / _GROUP_SAMPLES)
+    rate_hz, num_channels, num_samples = sound.sample_rate_hz, sound.num_channels, sound.num_samples
+    pad = _GROUP_SAMPLES * math.ceil(_PEAK_PAD_S * rate_hz / _GROUP_SAMPLES)
     num_groups = -(-num_samples // _GROUP_SAMPLES)
-    stream = soxr.ResampleStream(sample_rate_hz, sample_rate_hz * _OVERSAMPLING, num_channels, "float32", "HQ")
-    before, behind = _surroundings(samples, pad, loop=loop)
+    stream = soxr.ResampleStream(rate_hz, rate_hz * _OVERSAMPLING, num_channels, "float32", "HQ")
+    before, behind = _surroundings(sound, pad, loop=loop)
     per_group = _GROUP_SAMPLES * _OVERSAMPLING
-    peaks: list[Samples] = []
+    groups = np.zeros(num_groups, np.float32)
+    place = -(pad // _GROUP_SAMPLES)  # the group that the next oversampled value belongs to
     rest = np.zeros(0, np.float32)
-    for block in (before, *_blocks(samples), behind):
+    for block in itertools.chain([before], blocks_of(sound), [behind]):
         size = np.abs(stream.resample_chunk(np.ascontiguousarray(block.T), last=block is behind))
         over_channels = functools.reduce(np.maximum, (size[:, channel] for channel in range(num_channels)))
         envelope = np.concatenate([rest, over_channels])
-        whole = len(envelope) // per_group * per_group
-        peaks.append(envelope[:whole].reshape(-1, per_group).max(axis=1, initial=0.0))
-        rest = envelope[whole:]
-    skipped = pad // _GROUP_SAMPLES
-    groups = np.concatenate(peaks)[skipped : skipped + num_groups]
+        whole = len(envelope) // per_group
+        peaks = envelope[: whole * per_group].reshape(-1, per_group).max(axis=1, initial=0.0)
+        inside = slice(max(place, 0), min(max(place + whole, 0), num_groups))
+        groups[inside] = peaks[inside.start - place : inside.stop - place]
+        place += whole
+        rest = envelope[whole * per_group :]
     # Samples themselves count too: the resampler takes away a little near half the rate.
-    for start in range(0, num_samples, BLOCK_SAMPLES):
-        block = samples[:, start : start + BLOCK_SAMPLES]
+    first = 0
+    for block in blocks_of(sound):
         edges = np.arange(0, block.shape[1], _GROUP_SAMPLES)
-        first = start // _GROUP_SAMPLES
         sample_peaks = np.maximum.reduceat(np.abs(block).max(axis=0), edges)
         groups[first : first + len(edges)] = np.maximum(groups[first : first + len(edges)], sample_peaks)
-    return np.asarray(20.0 * np.log10(np.maximum(groups, 1e-12)), np.float64)
+        first += len(edges)
+    return np.asarray(20.0 * np.log10(np.maximum(groups, 1e-12)), np.float32)
 
 
-def _surroundings(samples: Samples, pad: int, *, loop: bool) -> tuple[Samples, Samples]:
-    """What lies before and behind a clip: silence, or its own other end."""
+def _surroundings(sound: Sound, pad: int, *, loop: bool) -> tuple[Samples, Samples]:
+    """What lies before and behind a sound: silence, or its own other end."""
     if not loop:
-        silence = np.zeros((samples.shape[0], pad), np.float32)
+        silence = np.zeros((sound.num_channels, pad), np.float32)
         return silence, silence.copy()
-    index = np.arange(pad)
-    num_samples = samples.shape[1]
-    return samples[:, (index - pad) % num_samples], samples[:, index % num_samples]
+    return read_around(sound, -pad, pad), read_around(sound, 0, pad)
 
 
-def _attenuation_db(over_db: Array, sample_rate_hz: int, *, loop: bool) -> Array:
+def _attenuation_db(over_db: Samples, sample_rate_hz: int, *, loop: bool) -> Samples:
     """How much to turn down at each group's first sample (and at the end), never less than the groups beside it need.
 
     A straight release in dB, then the largest need within the look-ahead, then a mean over that same look-ahead: the
-    mean of values that all contain a peak's need cannot fall short of it.
+    mean of values that all contain a peak's need cannot fall short of it. Piece by piece, each with as much of what
+    lies before it as can still be felt in it.
     """
-    need = np.maximum(over_db, 0.0)
-    need = np.maximum(need, np.roll(need, 1)) if loop else np.maximum(need, np.concatenate([[0.0], need[:-1]]))
-    num_points = len(need)
+    num_groups = len(over_db)
     reach = max(2, round(_LOOK_AHEAD_S * sample_rate_hz / _GROUP_SAMPLES))
-    laps = 2 + -(-(reach + 1) // num_points) if loop else 1  # one before for the release, one behind for the look-ahead
-    need = np.tile(need, laps) if loop else np.concatenate([need, [over_db[-1].clip(0.0)]])
-    slope = np.arange(len(need)) * (_RELEASE_DB_PER_S * _GROUP_SAMPLES / sample_rate_hz)
-    released = np.maximum.accumulate(need + slope) - slope
-    padded = np.concatenate([np.full(reach, released[0]), released, np.full(reach, released[-1])])
-    ahead = np.lib.stride_tricks.sliding_window_view(padded, reach + 1).max(axis=1)
+    release_db = _RELEASE_DB_PER_S * _GROUP_SAMPLES / sample_rate_hz  # from one group to the next
+    before = math.ceil(max(float(over_db.max()), 0.0) / release_db) + reach
     window = np.hanning(reach + 3)[1:-1]
-    smooth = np.convolve(ahead, window / window.sum(), mode="valid")
-    if not loop:
-        return smooth
-    lap = smooth[num_points : 2 * num_points]
-    return np.concatenate([lap, lap[:1]])
+    window /= window.sum()
+    attenuation_db = np.empty(num_groups + 1, np.float32)
+    for start in range(0, num_groups + 1, _GROUPS_AT_A_TIME):
+        stop = min(start + _GROUPS_AT_A_TIME, num_groups + 1)
+        place = np.arange(start - before - 1, stop + reach)
+        over = over_db[place % num_groups].astype(np.float64)
+        if not loop:
+            over[(place < 0) | (place >= num_groups)] = 0.0
+        need = np.maximum(np.maximum(over[:-1], over[1:]), 0.0)  # a point lies between two groups
+        slope = np.arange(len(need)) * release_db
+        released = np.maximum.accumulate(need + slope) - slope
+        ahead = np.lib.stride_tricks.sliding_window_view(released, reach + 1).max(axis=1)
+        smooth = np.convolve(ahead, window, mode="valid")
+        attenuation_db[start:stop] = smooth[before - reach : before - reach + stop - start]
+    return attenuation_db
 
 
-def _apply(samples: Samples, gain_db: Array) -> Samples:
-    """Multiply by a gain given in dB at each group's first sample and at the end, with straight lines between."""
-    num_samples = samples.shape[1]
-    points = np.minimum(np.arange(len(gain_db)) * _GROUP_SAMPLES, num_samples)
-    factors = 10.0 ** (gain_db / 20.0)
-    result = np.empty_like(samples)
-    for start in range(0, num_samples, BLOCK_SAMPLES):
-        end = min(start + BLOCK_SAMPLES, num_samples)
-        result[:, start:end] = samples[:, start:end] * np.interp(np.arange(start, end), points, factors)
-    return result
-
-
-def _loop_peak_dbtp(clip: Clip, *, loop: bool) -> float:
+def _loop_peak_dbtp(sound: Sound, *, loop: bool) -> float:
     """True peak, for a loop with its own ends around it and also as the file that starts and stops."""
-    alone = true_peak_dbtp(clip)
-    return max(alone, float(_group_peaks_db(clip.samples, clip.sample_rate_hz, loop=True).max())) if loop else alone
+    alone = true_peak_dbtp(sound)
+    return max(alone, float(_group_peaks_db(sound, loop=True).max())) if loop else alone

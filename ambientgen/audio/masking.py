@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ambientgen.audio.clip import Clip
+from ambientgen.audio.sound import Sound, blocks_of
 
 _FRAME = 4096
 #: Octave bands from 88 Hz to 11.3 kHz; what lies beyond carries little of any ambience.
@@ -22,16 +22,17 @@ _MAX_LIFT_DB = 9.0
 _FAINTEST = 1e-12
 
 
-def lifts_db(stems: Sequence[Clip]) -> list[float]:
+def lifts_db(stems: Sequence[Sound], factors: Sequence[float]) -> list[float]:
     """How much each stem must be raised to be heard in half of the time in which it sounds.
 
     Args:
-        stems: at the levels they have in the mix, all of one rate and length.
+        stems: all of one rate and length.
+        factors: what each is multiplied by in the mix.
 
     Returns:
         0 for each that is heard already; at most 9 dB, as a layer is not to become another's master.
     """
-    powers = [_band_powers(stem) for stem in stems]
+    powers = [_band_powers(stem) * factor**2 for stem, factor in zip(stems, factors, strict=True)]
     total = np.sum(powers, axis=0)
     return [_lift_db(power, total - power) for power in powers]
 
@@ -47,14 +48,14 @@ def _lift_db(power: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) ->
     return round(float(np.clip(_HEARD_FROM_DB - best_db, 0.0, _MAX_LIFT_DB)), 1)
 
 
-def _band_powers(clip: Clip) -> npt.NDArray[np.float64]:
+def _band_powers(sound: Sound) -> npt.NDArray[np.float64]:
     """Power of each frame in each band, shape (num_frames, num_bands)."""
-    mono = clip.samples.mean(axis=0)
-    frames = np.pad(mono, (0, -mono.size % _FRAME)).reshape(-1, _FRAME)
-    edges = np.searchsorted(np.fft.rfftfreq(_FRAME, 1.0 / clip.sample_rate_hz), _EDGES_HZ)
+    edges = np.searchsorted(np.fft.rfftfreq(_FRAME, 1.0 / sound.sample_rate_hz), _EDGES_HZ)
     window = np.hanning(_FRAME).astype(np.float32)
-    powers = np.empty((len(frames), len(edges) - 1))
-    for start in range(0, len(frames), 256):  # a long scene's spectra would fill the memory
-        spectra = np.abs(np.fft.rfft(frames[start : start + 256] * window)) ** 2
-        powers[start : start + 256] = np.add.reduceat(spectra[:, : edges[-1]], edges[:-1], axis=1)
-    return powers / _FRAME**2
+    powers = []
+    for block in blocks_of(sound, 256 * _FRAME):  # a long scene's spectra would fill the memory
+        mono = block.mean(axis=0)
+        frames = np.pad(mono, (0, -mono.size % _FRAME)).reshape(-1, _FRAME)
+        spectra = np.abs(np.fft.rfft(frames * window)) ** 2
+        powers.append(np.add.reduceat(spectra[:, : edges[-1]], edges[:-1], axis=1))
+    return np.asarray(np.concatenate(powers), np.float64) / _FRAME**2

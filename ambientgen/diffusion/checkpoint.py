@@ -61,15 +61,18 @@ class Checkpoint:
         """The text models in float32 for as long as this is open."""
         torch = import_torch()
         # Each tensor by itself: transformers keeps some of Flan-T5 in float32 where the rest is float16.
-        tensors = [t for model in self.text_models for t in (*model.parameters(), *model.buffers())]
-        own = [tensor.dtype for tensor in tensors]
+        own = [tensor.dtype for tensor in self._text_tensors()]
         try:
             for model in self.text_models:
                 model.to(torch.float32)
             yield
         finally:
-            for tensor, dtype in zip(tensors, own, strict=True):
+            # Asked for anew: a model that changes its type keeps its parameters, but not its buffers.
+            for tensor, dtype in zip(self._text_tensors(), own, strict=True):
                 tensor.data = tensor.data.to(dtype)
+
+    def _text_tensors(self) -> list[Any]:
+        return [tensor for model in self.text_models for tensor in (*model.parameters(), *model.buffers())]
 
     def _try_to_place(self) -> bool:
         """Put all parts that have not moved away on the device; False if more must move away first."""

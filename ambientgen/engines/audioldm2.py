@@ -16,8 +16,8 @@ import numpy as np
 
 from ambientgen import models
 from ambientgen.audio.clip import Clip
-from ambientgen.audio.resample import resample, to_stereo
-from ambientgen.diffusion import plain
+from ambientgen.audio.resample import resample
+from ambientgen.diffusion import plain, ranking
 from ambientgen.diffusion.checkpoint import MODEL_RATE_HZ, NUM_LOADING_STEPS, load_checkpoint
 from ambientgen.diffusion.decoding import SAMPLES_PER_LATENT
 from ambientgen.diffusion.devices import (
@@ -66,7 +66,7 @@ class _Active:
 
 
 class AudioLDM2Engine:
-    """AudioLDM2 in 48 kHz stereo (the model makes 16 kHz mono).
+    """AudioLDM2 in 48 kHz mono (the model makes 16 kHz).
 
     Args:
         model: hub id or local folder of a diffusers AudioLDM2 pipeline.
@@ -107,10 +107,10 @@ class AudioLDM2Engine:
         device = self.device or self._device or "cpu"
         return EngineSpec(
             name="audioldm2",
-            version="1" if self._plain else "2",
+            version="3" if self._plain else "4",
             model=self._weights.name,
             sample_rate_hz=SAMPLE_RATE_HZ,
-            num_channels=2,
+            num_channels=1,
             default_duration_s=10.0,
             longest_good_s=_ONE_WINDOW_S if self._plain else _LONGEST_S,
             longest_step_s=_LONGEST_STEP_S.get(device.partition(":")[0], _LONGEST_STEP_S["cpu"]),
@@ -194,7 +194,7 @@ class AudioLDM2Engine:
     def run(self, feed: Feed) -> None:
         """Serve the feed: takes of equal windows together, joining and leaving between steps.
 
-        A take's clip is 48 kHz, 2 channels, exactly `num_samples` long. A take that fails is finished as an
+        A take's clip is 48 kHz, mono, exactly `num_samples` long. A take that fails is finished as an
         `EngineError`, and the engine lives on.
 
         Raises:
@@ -290,10 +290,14 @@ class AudioLDM2Engine:
             )
         tell("decoding", 0, 2)
         clip = _checked(loaded.decode(sampling, work.num_frames, lambda stage: tell("decoding", stage, 2)))
-        match = None
-        if work.take.layer.params.get("num_candidates", 1) > 1:
-            match = loaded.match(clip, work.settings.prompt, lambda: tell("decoding", 1, 2))
-        feed.finish(work.take.id, _finished(clip, work.take), match)
+        prompt, negative_prompt = work.settings.prompt, work.settings.negative_prompt
+
+        def similarity_to(text: str) -> float:
+            return loaded.match(clip, text, lambda: tell("decoding", 1, 2))
+
+        match = similarity_to(prompt) if work.take.layer.params.get("num_candidates", 1) > 1 else None
+        leaks = ranking.leaks(prompt, negative_prompt, similarity_to)
+        feed.finish(work.take.id, _finished(clip, work.take), match, leaks)
 
     # ------------------------------------------------------------------ diffusers' own call
 
@@ -389,10 +393,10 @@ def _checked(samples: Any) -> Clip:
 
 
 def _finished(clip: Clip, take: Take) -> Clip:
-    """The engine's rate and channels, at the take's exact length."""
+    """The engine's rate, at the take's exact length."""
     # What is no loop is resampled whole and cut afterwards: so the end is as clean as the middle.
-    wide = to_stereo(resample(clip, SAMPLE_RATE_HZ, loop=take.loop))
-    return Clip(np.ascontiguousarray(wide.samples[:, : take.num_samples]), SAMPLE_RATE_HZ)
+    whole = resample(clip, SAMPLE_RATE_HZ, loop=take.loop)
+    return Clip(np.ascontiguousarray(whole.samples[:, : take.num_samples]), SAMPLE_RATE_HZ)
 
 
 def _teller(take: Take, feed: Feed) -> Callable[..., None]:

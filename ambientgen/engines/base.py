@@ -65,13 +65,16 @@ class Feed(Protocol):
     def progress(self, take_id: str, progress: Progress) -> bool:
         """Report between any two pieces of work. False: drop this take, and only this one, without `finish`."""
 
-    def finish(self, take_id: str, result: Clip | EngineError, match: float | None = None) -> None:
+    def finish(
+        self, take_id: str, result: Clip | EngineError, match: float | None = None, leaks: tuple[str, ...] = ()
+    ) -> None:
         """Hand over a take as soon as it is done.
 
         Args:
             take_id: which one.
             result: what came of it.
             match: how well the clip fits its prompt by the model's own judgment, higher is better; None: not judged.
+            leaks: what the clip has in it by that judgment although its negative prompt names it, as "music".
         """
 
 
@@ -132,8 +135,14 @@ class TimedEngine(Engine, Protocol):
         """What each stage took so far, per shape and batch size. Any thread may ask."""
 
 
+@runtime_checkable
 class StreamingEngine(Engine, Protocol):
     """An engine that can also make a take piece by piece, in bounded memory."""
 
-    def blocks(self, take: Take) -> Iterator[Samples]:
-        """The take in order, in blocks of shape (num_channels, n)."""
+    def blocks(self, take: Take, report: Report) -> Iterator[Samples]:
+        """The take in order, in blocks of shape (num_channels, n).
+
+        Raises:
+            EngineError: if it cannot be made.
+            GenerationCancelled: if `report` answered False.
+        """

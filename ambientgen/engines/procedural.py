@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ambientgen.audio.clip import Clip, Samples
 from ambientgen.engines.base import Feed, Progress, Report, Take
 from ambientgen.errors import EngineError, GenerationCancelled, OutOfMemoryError, RequestError
+from ambientgen.recipe import MAX_DURATION_S
 from ambientgen.spec import EngineSpec
 from ambientgen.synth import TextureParams, render_texture
 from ambientgen.synth.params import VARIANTS
@@ -21,12 +23,12 @@ _CROSSFADE_S = 3.0
 
 _SPEC = EngineSpec(
     name="procedural",
-    version="2",
+    version="3",
     model=None,
     sample_rate_hz=_SAMPLE_RATE_HZ,
     num_channels=2,
     default_duration_s=30.0,
-    longest_good_s=600.0,
+    longest_good_s=MAX_DURATION_S,
     longest_step_s=0.5,
     supports=frozenset({"loop"}),
     needs_gpu=False,
@@ -71,39 +73,47 @@ class ProceduralEngine:
             for take in takes:
                 _serve(feed, take)
 
-    def blocks(self, take: Take) -> Iterator[Samples]:
+    def blocks(self, take: Take, report: Report) -> Iterator[Samples]:
         """The take in order, in blocks of shape (2, n), holding no more than about a minute of sound at once.
 
         Raises:
-            RequestError: if the layer's params are not a texture's.
-            ValueError: if the take has no samples.
+            EngineError: if it cannot be made.
+            GenerationCancelled: if `report` answered False.
         """
-        return _blocks(take, lambda _: True)
+        with _engine_errors():
+            yield from _blocks(take, report)
 
 
 def _serve(feed: Feed, take: Take) -> None:
     """Render one take and finish it, unless it is dropped meanwhile."""
     try:
-        samples = np.empty((_SPEC.num_channels, take.num_samples), dtype=np.float32)
-        filled = 0
-        for block in _blocks(take, lambda progress: feed.progress(take.id, progress)):
-            samples[:, filled : filled + block.shape[1]] = block
-            filled += block.shape[1]
+        with _engine_errors():
+            samples = np.empty((_SPEC.num_channels, take.num_samples), dtype=np.float32)
+            filled = 0
+            for block in _blocks(take, lambda progress: feed.progress(take.id, progress)):
+                samples[:, filled : filled + block.shape[1]] = block
+                filled += block.shape[1]
     except GenerationCancelled:
         return
-    except MemoryError as error:
-        feed.finish(take.id, _because(error, OutOfMemoryError("There is too little memory free for this take.")))
-    except (RequestError, ValueError) as error:
-        feed.finish(take.id, _because(error, EngineError(f"The procedural engine cannot make this layer: {error}")))
-    except Exception as error:  # whatever happens, the take must end and the next one must be served
-        feed.finish(take.id, _because(error, EngineError("The procedural engine failed on this layer.")))
+    except EngineError as error:  # whatever happens, the take must end and the next one must be served
+        feed.finish(take.id, error)
     else:
         feed.finish(take.id, Clip(samples, _SAMPLE_RATE_HZ))
 
 
-def _because(cause: BaseException, error: EngineError) -> EngineError:
-    error.__cause__ = cause
-    return error
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Whatever goes wrong, in words."""
+    try:
+        yield
+    except GenerationCancelled:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError("There is too little memory free for this take.") from error
+    except (RequestError, ValueError) as error:
+        raise EngineError(f"The procedural engine cannot make this layer: {error}") from error
+    except Exception as error:
+        raise EngineError("The procedural engine failed on this layer.") from error
 
 
 def _blocks(take: Take, report: Report) -> Iterator[Samples]:

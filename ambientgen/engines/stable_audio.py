@@ -126,7 +126,7 @@ class StableAudioEngine:
             default_duration_s=30.0,
             longest_good_s=math.floor(_WINDOW_S) - _SPARE_S,
             longest_step_s=_LONGEST_STEP_S.get(device.partition(":")[0], _LONGEST_STEP_S["cpu"]),
-            supports=frozenset(ENGINE_OPTIONS),
+            supports=frozenset(ENGINE_OPTIONS) - {"full_band"},
             needs_gpu=True,
             max_prompt_tokens=128,
             license=self._facts.license + ("; gated: to be accepted on the model's page" if self._facts.gated else ""),

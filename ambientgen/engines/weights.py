@@ -138,11 +138,13 @@ def checked_layer(layer: Layer, engine: str, model: str) -> tuple[int, float]:
         raise EngineError(f"This recipe was made with the model `{layer.model}`; this bot runs `{model}`.")
     if layer.num_inference_steps is None or layer.guidance_scale is None:
         raise EngineError(f"A layer for {engine} needs num_inference_steps and guidance_scale.")
-    unknown = sorted(set(layer.params) - {"scheduler", "num_candidates"})
+    unknown = sorted(set(layer.params) - {"scheduler", "num_candidates", "full_band"})
     if unknown:
         raise EngineError(f"The {engine} engine has no parameter `{unknown[0]}`.")
-    # How many takes compete is the renderer's business; here it only has to be a sensible number.
+    # How many takes compete, and what is added to them, is the renderer's business; here it only has to be sensible.
     num_candidates = layer.params.get("num_candidates", 1)
     if type(num_candidates) is not int or not 1 <= num_candidates <= _MAX_CANDIDATES:
         raise EngineError(f"num_candidates goes from 1 to {_MAX_CANDIDATES}.")
+    if not isinstance(layer.params.get("full_band", False), bool):
+        raise EngineError("full_band is true or false.")
     return layer.num_inference_steps, float(layer.guidance_scale)

@@ -1,12 +1,12 @@
 """Crickets, cicadas and katydids: a summer's night, its noon, its late evening.
 
-A cricket's chirp is a few pulses of one nearly pure tone (stridulation: about 30 wing strokes a second; Farnell,
+A cricket's chirp is some pulses of one nearly pure tone (stridulation: some 45 wing strokes a second; Farnell,
 *Designing Sound*, "Insects"); its rate follows the air's warmth (A. E. Dolbear, "The cricket as a thermometer", 1897),
-so a meadow chirps at nearly one pace. A cicada's buzz is clicks of two drums in turn, some hundreds a second, ringing
-in its hollow body (D. Young and H. C. Bennet-Clark, "The role of the tymbal in cicada sound production", J. Exp. Biol.,
-1995), in swells of several seconds. A true katydid rasps: the teeth of its file pass one by one, in two or three
-strokes, and neighbors answer each other in turn (K. C. Shaw, "An analysis of the phonoresponse of males of the true
-katydid", Behaviour, 1968).
+so a meadow chirps at nearly one pace and one pitch. A cicada's buzz is clicks of two drums in turn, some hundreds a
+second, ringing in its hollow body (D. Young and H. C. Bennet-Clark, "The role of the tymbal in cicada sound
+production", J. Exp. Biol., 1995), in swells of several seconds. A true katydid rasps: the teeth of its file pass one by
+one, in two or three strokes, and neighbors answer each other in turn (K. C. Shaw, "An analysis of the phonoresponse of
+males of the true katydid", Behaviour, 1968).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ambientgen.synth.shaping import (
     curve,
     db,
     modulate,
+    response,
     shaped_noise,
 )
 
@@ -37,13 +38,20 @@ _NIGHT: Final = (
     (600, -17),
     (1200, -20),
     (2500, -29),
-    (5000, -38),
-    (12000, -42),
+    (4000, -38),
+    (5500, -45),
+    (12000, -50),
 )
 _DAY: Final = ((30, -10), (80, -2), (200, 0), (500, -4), (1500, -9), (4000, -12), (12000, -20))
 _EVENING: Final = ((30, -6), (80, 0), (150, 0), (400, -8), (1000, -14), (3000, -22), (8000, -32))
-_MEADOW: Final = ((2500, -50), (3900, -12), (4400, 0), (4800, -2), (5300, -14), (8000, -50))
+_MEADOW: Final = ((2500, -50), (3700, -14), (4150, -2), (4500, 0), (4900, -12), (8000, -50))
+_RASP: Final = ((2000, -40), (3000, -12), (3600, 0), (5000, 0), (5500, -16), (6500, -34))
+_RASP_DB: Final = -26.0
+_BUZZ: Final = ((4800, -30), (5600, 0), (6600, -3), (7600, -3), (8800, -20))
+_BUZZ_DB: Final = -49.0
 _NUM_BODIES: Final = 3
+_GRASS_S: Final = 0.02
+_GRASS_DB: Final = -8.0
 
 
 def render(canvas: Canvas) -> Samples:
@@ -63,8 +71,10 @@ def _crickets(canvas: Canvas) -> Samples:
     out = shaped_noise(canvas, _NIGHT, correlation=0.5)
     out *= np.float32(db(-27.0))
     out += _meadow(canvas, 0.0)
+    out += _ground_cricket(canvas)
     num_near = _singers(canvas, 1.6, 7.5, 14)
-    nearness = canvas.character.uniform(0.1, 0.45, num_near)
+    # One is so near that it stands out from all others.
+    nearness = canvas.character.uniform(0.04, 0.18, num_near)
     nearness[0] = 1.0
     for one, side in zip(nearness, canvas.character.permutation(np.linspace(-0.75, 0.75, num_near)), strict=True):
         out += _cricket(canvas, float(one), float(side))
@@ -73,30 +83,62 @@ def _crickets(canvas: Canvas) -> Samples:
 
 def _cricket(canvas: Canvas, nearness: float, side: float) -> Samples:
     """One cricket: its own pitch, chirp rate and rhythm, with rests."""
-    pitch = canvas.character.uniform(4000.0, 5000.0)
-    num_pulses = int(canvas.character.integers(3, 6))
+    pitch = canvas.character.uniform(4150.0, 4550.0)
+    num_pulses = int(canvas.character.integers(6, 10))
     left, right = pan(np.array([side]))
     chirps = _chirps(canvas, pitch, num_pulses)[:, None, :] * np.array([left, right], dtype=np.float32)
-    starts = _rhythm(canvas, canvas.swing(1.3, 2.9) * canvas.rng.uniform(0.88, 1.12))
+    starts = _rhythm(canvas, canvas.swing(1.5, 3.1) * canvas.rng.uniform(0.9, 1.1))
     gains = 0.5 * nearness * 10.0 ** (canvas.rng.normal(0.0, 1.2, starts.size) / 20.0)
     return scatter(canvas, chirps, starts, gains)
 
 
 def _chirps(canvas: Canvas, pitch_hz: float, num_pulses: int) -> Samples:
-    """Six versions of one cricket's chirp, shape (6, length): rounded pulses, the first soft, gliding down."""
+    """Six versions of one cricket's chirp, shape (6, length): rounded pulses, the first soft, gliding down.
+
+    Within each pulse the file's teeth rasp, far below the tone.
+    """
     rate = canvas.sample_rate_hz
-    pulse_hz = canvas.character.uniform(29.0, 35.0)
+    pulse_hz = canvas.character.uniform(42.0, 54.0)
     seconds = np.arange(int(rate * (num_pulses + 0.5) / pulse_hz)) / rate
     turn = seconds * pulse_hz
     inside = np.mod(turn, 1.0) / 0.72
     pulse = np.where((inside < 1.0) & (turn < num_pulses), np.sin(np.pi * np.clip(inside, 0.0, 1.0) ** 0.8) ** 1.5, 0.0)
     pulse *= np.minimum(1.0, 0.45 + 0.3 * np.floor(turn))
+    teeth = response(_RASP, np.fft.rfftfreq(seconds.size, 1.0 / rate))
     versions = []
     for _ in range(6):
         hz = pitch_hz * canvas.rng.normal(1.0, 0.004)
         phase = 2.0 * np.pi * hz * (seconds - 0.012 * (np.mod(turn, 1.0) ** 2) / pulse_hz)
-        versions.append(pulse * (np.sin(phase) + 0.05 * np.sin(2.0 * phase)))
-    return np.stack(versions).astype(np.float32)
+        rasp = np.fft.irfft(np.fft.rfft(canvas.rng.standard_normal(seconds.size)) * teeth, seconds.size)
+        rasp *= db(_RASP_DB) / np.std(rasp)
+        versions.append(pulse * (np.sin(phase) + 0.03 * np.sin(2.0 * phase) + rasp))
+    return _in_grass(canvas, np.stack(versions))
+
+
+def _ground_cricket(canvas: Canvas) -> Samples:
+    """One of the small kind that lives below the grass: long, faint, high buzzes, more song than pause."""
+    rate_hz = canvas.swing(1.6, 3.2)
+    seconds = np.arange(int(0.62 / rate_hz * canvas.sample_rate_hz)) / canvas.sample_rate_hz
+    place = seconds / seconds[-1]
+    buzz = np.fft.rfft(canvas.rng.standard_normal((6, seconds.size)))
+    buzz *= response(_BUZZ, np.fft.rfftfreq(seconds.size, 1.0 / canvas.sample_rate_hz))
+    buzzes = np.fft.irfft(buzz, seconds.size)
+    buzzes *= np.clip(np.minimum(place / 0.15, (1.0 - place) / 0.1), 0.0, 1.0) * db(_BUZZ_DB) / np.std(buzzes)
+    starts = _rhythm(canvas, rate_hz)
+    return scatter(canvas, stereo(canvas, buzzes.astype(np.float32), 0.3), starts, np.ones(starts.size))
+
+
+def _in_grass(canvas: Canvas, calls: npt.NDArray[np.float64]) -> Samples:
+    """Calls, shape (count, length), with what the stems around scatter: a faint tail that fills the gaps of a song."""
+    rate = canvas.sample_rate_hz
+    seconds = np.arange(int(0.1 * rate)) / rate
+    tail = canvas.character.standard_normal(seconds.size) * np.exp(-seconds / _GRASS_S)
+    tail *= db(_GRASS_DB) / np.sqrt(np.sum(tail**2))
+    tail[0] += 1.0
+    size = calls.shape[1] + tail.size
+    points = 1 << size.bit_length()
+    out = np.fft.irfft(np.fft.rfft(calls, points) * np.fft.rfft(tail, points), points)[:, :size]
+    return np.asarray(out, dtype=np.float32)
 
 
 def _rhythm(canvas: Canvas, rate_hz: float) -> Ints:
@@ -111,15 +153,15 @@ def _rhythm(canvas: Canvas, rate_hz: float) -> Ints:
 def _meadow(canvas: Canvas, level_db: float) -> Samples:
     """The far meadow: chirps that overlap, each soft, over a shimmer of all those too far to be told apart."""
     num_far = canvas.swing(7.0, 40.0) * canvas.crowd(0.3, 1.0 / 0.3)
-    pitches = canvas.character.uniform(3900.0, 5100.0, 16)
-    chirps = [_chirps(canvas, float(pitch), int(canvas.character.integers(2, 5)))[:2] for pitch in pitches]
+    pitches = canvas.character.uniform(4100.0, 4700.0, 16)
+    chirps = [_chirps(canvas, float(pitch), int(canvas.character.integers(4, 8)))[:2] for pitch in pitches]
     size = max(one.shape[1] for one in chirps)
     templates = np.concatenate([np.pad(one, ((0, 0), (0, size - one.shape[1]))) for one in chirps])
     starts = random_starts(canvas, event_count(canvas, num_far * canvas.swing(1.3, 2.9)))
-    gains = 10.0 ** (canvas.rng.normal(-29.0, 4.0, starts.size) / 20.0)
+    gains = 10.0 ** (canvas.rng.normal(-31.0, 4.0, starts.size) / 20.0)
     far = scatter(canvas, stereo(canvas, templates, 0.9), starts, gains)
     shimmer = np.exp(0.3 * curve(canvas, 1.0, 8.0, 2) + 0.25 * curve(canvas, 0.03, 0.2))
-    shimmer *= db(canvas.slide(-45.0, -29.0)) * canvas.crowd(0.5, 2.0)
+    shimmer *= db(canvas.slide(-47.0, -31.0)) * canvas.crowd(0.5, 2.0)
     far += modulate(canvas, shaped_noise(canvas, _MEADOW, correlation=0.1), shimmer)
     far *= np.float32(db(level_db))
     return far

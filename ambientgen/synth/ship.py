@@ -45,12 +45,12 @@ def _water(canvas: Canvas, rolls: Curve) -> Samples:
     """The sea all around, the wash that rises on one side and then the other, and what laps and gurgles."""
     swell = np.exp(0.2 * curve(canvas, 0.03, 0.3)[0])
     sea = shaped_noise(canvas, _SEA, correlation=0.5)
-    out = modulate(canvas, sea, swell * np.exp(0.12 * curve(canvas, 0.3, 3.0, 2))) * np.float32(db(-3.0))
+    out = modulate(canvas, sea, swell * np.exp(0.12 * curve(canvas, 0.3, 3.0, 2))) * np.float32(db(-4.0))
     turn = 2.0 * np.pi * rolls[:-1]
     heave = np.exp(0.35 * curve(canvas, 0.08, 0.5)[0])
     # It is loudest where the hull goes down; every third or so wave meets another and is hardly heard.
     sides = np.stack([np.exp(0.7 * np.sin(turn)), np.exp(0.7 * np.sin(turn + 2.2))]) * heave
-    sides = sides * np.exp(0.25 * curve(canvas, 0.5, 4.0, 2) + 0.15 * curve(canvas, 4.0, 12.0, 2))
+    sides = sides * np.exp(0.25 * curve(canvas, 0.5, 4.0, 2) + 0.25 * curve(canvas, 4.0, 14.0, 2))
     wash = modulate(canvas, shaped_noise(canvas, _WASH, correlation=0.35), 0.7 * sides)
     out += wash * np.float32(db(canvas.slide(-25.0, -5.0)))
     thrown = sides.mean(axis=0) ** 2.5
@@ -59,7 +59,7 @@ def _water(canvas: Canvas, rolls: Curve) -> Samples:
     pitch = 260.0 * 8.0 ** canvas.rng.beta(1.4, 1.8, 160)
     templates = stereo(canvas, bubbles(canvas, pitch, 0.08, 0.1) * (600.0 / pitch[:, None]).astype(np.float32) ** 0.4)
     starts = random_starts(canvas, event_count(canvas, canvas.swing(14.0, 45.0)), thrown)
-    out += scatter(canvas, templates, starts, heavy_tail(canvas, starts.size, 5.0, 8.0) * db(-9.0))
+    out += scatter(canvas, templates, starts, heavy_tail(canvas, starts.size, 6.0, 9.0) * db(-4.5))
     return out
 
 
@@ -77,7 +77,7 @@ def _creaks(canvas: Canvas, rolls: Curve) -> Samples:
     out = scatter(canvas, creaks, starts, heavy_tail(canvas, starts.size, 4.5, 6.0) * db(18.5))
     thuds = bursts(canvas, 16, _THUD, 0.5, canvas.rng.uniform(0.03, 0.07, 16))
     late = np.array(times)[canvas.rng.random(len(times)) < 0.4] + 0.3
-    gains = heavy_tail(canvas, late.size, 3.0, 3.0) * db(canvas.slide(9.0, 13.0))
+    gains = heavy_tail(canvas, late.size, 3.0, 3.0) * db(canvas.slide(11.0, 15.0))
     out += scatter(canvas, stereo(canvas, thuds, 0.4), _starts(canvas, late), gains)
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from queue_world import QueueWorld, ScriptedMachine, Speeds, now_s, run_virtual, spec_of
 from scripted import ScriptedEngine, silence
 
 from ambientgen.executor import Executor
@@ -143,7 +145,8 @@ async def test_people_take_turns(world: _World) -> None:
     world.engine.gate.release(100)
     for _ in range(6):
         await world.presenter.next()
-    assert world.engine.seeds == [1, 2, 4, 5, 3, 6]
+    assert world.engine.seeds[:4] == [1, 2, 4, 5]
+    assert sorted(world.engine.seeds[4:]) == [3, 6]  # by the seconds that each had by then
 
 
 async def test_places_count_what_comes_before(world: _World) -> None:
@@ -328,3 +331,230 @@ async def test_a_job_whose_card_could_not_be_shown_is_withdrawn(world: _World) -
     assert (await world.store.jobs.get(job.id)).status == "cancelled"
     assert world.queue.view(job.id) is None
     assert await world.store.jobs.num_pending() == 0
+
+
+async def test_what_was_running_starts_first_and_recent_use_counts_after_a_restart(tmp_path: Path) -> None:
+    """After a crash the running job begins again, and who had much lately comes after who had nothing."""
+    world = await _World(tmp_path).open()
+    ids = {}
+    for name, user, seed in (("waited", 1, 1), ("ran", 2, 2), ("used much", 3, 3), ("used nothing", 4, 4)):
+        job = world.job(user, seed)
+        await world.store.jobs.add(job)
+        ids[name] = job.id
+    await world.store.jobs.start(ids["ran"], datetime.now(UTC))
+    used = world.job(3, 9)
+    await world.store.jobs.add(used)
+    await world.store.jobs.start(used.id, datetime.now(UTC))
+    await world.store.jobs.finish(
+        used.id, datetime.now(UTC), recipe=used.recipe, clip_name=None, facts={"render_time_s": 3600.0}
+    )
+    await world.store.jobs.set_delivery(used.id, "delivered")
+    await world.queue.recover()
+    assert [job.id for job in world.queue.order()] == [
+        ids[name] for name in ("ran", "waited", "used nothing", "used much")
+    ]
+    await world.start()
+    for _ in range(4):
+        await world.presenter.next()
+    await world.close()
+
+
+async def test_what_was_learned_of_times_is_kept(tmp_path: Path) -> None:
+    """A new process knows how long things take before it made anything."""
+    world = await _World(tmp_path).open()
+    await world.start()
+    await world.ask()
+    await world.presenter.next()
+    await world.close()
+    again = await _World(tmp_path, gate=threading.Semaphore(0)).open()
+    await again.queue.recover()
+    await again.start()
+    job = await again.ask()
+    view = again.queue.view(job.id)
+    assert view.eta_s > 0
+    assert view.range_s[0] < view.eta_s < view.range_s[1]
+    again.engine.gate.release(100)
+    await again.presenter.next()
+    await again.close()
+
+
+# ---------------------------------------------------------------------- on a machine by script, in virtual time
+
+
+def _a_gpu(batch_size: int, **options: Any) -> QueueWorld:
+    speeds = Speeds(step_s=0.4, sharing=0.4, conditioning_s=0.05, decoding_s=0.1, max_windows=batch_size)
+    specs = [spec_of("audioldm2", needs_gpu=True), spec_of("procedural", needs_gpu=False)]
+    return QueueWorld(ScriptedMachine({"audioldm2": speeds, "procedural": Speeds(rendering_s=1.0)}, specs), **options)
+
+
+def _num_running(world: QueueWorld, jobs: list[Job]) -> int:
+    views = [world.queue.view(job.id) for job in jobs]
+    return sum(1 for view in views if view is not None and view.running)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 8])
+def test_a_flood_holds_up_nobody(batch_size: int) -> None:
+    """While one person has a hundred jobs waiting, another's only one starts within two batches, whenever it comes."""
+
+    async def story() -> None:
+        world = _a_gpu(batch_size)
+        flood = [await world.ask(1) for _ in range(100)]
+        await world.until_done(flood[:batch_size])
+        batch_s = now_s()
+        for user in range(2, 8):
+            await asyncio.sleep(0.7 * batch_s)
+            asked_at_s = now_s()
+            job = await world.ask(user)
+            await world.until_started(job)
+            assert now_s() - asked_at_s <= 2 * batch_s
+        assert len(world.presenter.done_at_s) < 100
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_ten_at_once_come_before_the_flood(batch_size: int) -> None:
+    """Ten people who ask at once are all served within ceil(10 / batch) + 1 batches."""
+
+    async def story() -> None:
+        world = _a_gpu(batch_size)
+        flood = [await world.ask(1) for _ in range(100)]
+        await world.until_done(flood[:batch_size])
+        batch_s = now_s()
+        asked_at_s = now_s()
+        others = [await world.ask(user) for user in range(2, 12)]
+        await world.until_done(others)
+        waits_s = [world.started_at_s(job) - asked_at_s for job in others]
+        assert max(waits_s) <= (math.ceil(10 / batch_size) + 1) * batch_s
+
+    run_virtual(story())
+
+
+def test_jobs_run_together_and_one_more_is_ready() -> None:
+    """The executor has as many as run together and one more, and every free place is taken again at once."""
+
+    async def story() -> None:
+        world = _a_gpu(4)
+        jobs = [await world.ask(user) for user in range(20)]
+        assert len(world.queue.running()) == 5
+        began_at_s = now_s()
+        while len(world.presenter.done_at_s) < 12:
+            await asyncio.sleep(0.5)
+            assert _num_running(world, jobs) >= 4
+            ready = [run for run in world.queue.running() if world.handles[run.id].progress.stage == "queued"]
+            assert len(ready) <= 4
+        assert world.machine.busy_s >= 0.99 * (now_s() - began_at_s - 1.0)
+
+    run_virtual(story())
+
+
+def test_mixing_and_encoding_take_up_no_place() -> None:
+    """While jobs are mixed and encoded the GPU has as much to do as before."""
+
+    async def story() -> None:
+        world = _a_gpu(1)
+        jobs = [await world.ask(user, duration_s=100.0, num_steps=1) for user in range(4)]
+        await world.until(lambda: world.handles[jobs[0].id].progress.stage == "finishing")
+        await asyncio.sleep(0.05)
+        assert [job.id for job in world.queue.running()] == [job.id for job in jobs[:3]]
+        await world.until_done(jobs)
+
+    run_virtual(story())
+
+
+def test_the_cpu_alone_waits_for_no_gpu() -> None:
+    """Jobs that need the CPU alone start while the GPU has a long line, and count only their own line."""
+
+    async def story() -> None:
+        world = _a_gpu(1)
+        models = [await world.ask(1) for _ in range(10)]
+        textures = [await world.ask(2, engine="procedural", num_steps=None) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert _num_running(world, models) == 1
+        assert _num_running(world, textures) == 2
+        assert world.queue.view(textures[2].id).num_ahead == 2
+        assert world.queue.view(models[9].id).num_ahead == 9
+        assert len(world.queue.order()) == 9
+        await world.until_done(textures)
+        assert len(world.presenter.done_at_s) < 13
+
+    run_virtual(story())
+
+
+def test_a_card_goes_back_when_what_is_left_waits() -> None:
+    """A take that must be made again behind another job's is shown as waiting, and then as running again."""
+
+    async def story() -> None:
+        world = _a_gpu(1)
+        world.machine.num_retakes = 1
+        first, _second = await world.ask(1), await world.ask(2)
+        running = []
+        while first.id not in world.presenter.done_at_s:
+            view = world.queue.view(first.id)
+            if not running or running[-1] != view.running:
+                running.append(view.running)
+            if running == [False, True, False]:
+                assert view.num_ahead == 1
+            await asyncio.sleep(0.02)
+        assert running == [False, True, False, True]
+
+    run_virtual(story())
+
+
+def test_a_favored_person_has_two_turns_for_one() -> None:
+    """What `weight_of` says of a job counts, up to twice."""
+
+    async def story() -> None:
+        world = _a_gpu(1, weight_of=lambda job: 5.0 if job.user_id == 1 else 1.0)
+        jobs = {user: [await world.ask(user) for _ in range(40)] for user in (1, 2)}
+        await world.until(lambda: len(world.presenter.done_at_s) >= 30, 1.0)
+        num = [sum(1 for job in jobs[user] if job.id in world.presenter.done_at_s) for user in (1, 2)]
+        assert num[0] == pytest.approx(20, abs=3)
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_times_are_predicted(batch_size: int) -> None:
+    """Once it has made some, the queue says when the next are done, and how long one more would wait."""
+
+    async def story() -> None:
+        world = _a_gpu(batch_size)
+        assert world.queue.predicted_wait_s(world.job(1).recipe, 1, 1) is None
+        for duration_s in (10.0, 20.0, 40.0):
+            await world.until_done([await world.ask(1, duration_s=duration_s) for _ in range(8)])
+        asked_at_s = now_s()
+        jobs = [await world.ask(2, duration_s=duration_s) for duration_s in (10.0, 40.0, 20.0) * 5]
+        views = [world.queue.view(job.id) for job in jobs]
+        wait_s = world.queue.predicted_wait_s(world.job(2).recipe, 2, 1)
+        assert world.queue.predicted_wait_s(world.job(3).recipe, 3, 1) < wait_s
+        last = await world.ask(2)
+        await world.until_done([*jobs, last])
+        for job, view in zip(jobs, views, strict=True):
+            took_s = world.presenter.done_at_s[job.id] - asked_at_s
+            assert view.eta_s == pytest.approx(took_s, rel=0.25)
+            assert view.range_s[0] <= took_s <= view.range_s[1]
+        assert world.started_at_s(last) - asked_at_s == pytest.approx(wait_s, rel=0.2)
+
+    run_virtual(story())
+
+
+def test_a_running_job_counts_down() -> None:
+    """The time left of a running job falls with the time, and is right at its start."""
+
+    async def story() -> None:
+        world = _a_gpu(1)
+        for _ in range(6):
+            await world.until_done([await world.ask(1)])
+        job = await world.ask(1)
+        seen = []
+        await asyncio.sleep(0.5)
+        while (view := world.queue.view(job.id)) is not None and job.id not in world.presenter.done_at_s:
+            seen.append((now_s(), view.eta_s))
+            await asyncio.sleep(1.0)
+        done_at_s = world.presenter.done_at_s[job.id]
+        assert len(seen) >= 5
+        for at_s, left_s in seen:
+            assert left_s == pytest.approx(done_at_s - at_s, abs=0.4)
+
+    run_virtual(story())

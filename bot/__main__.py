@@ -1,4 +1,4 @@
-"""`python -m bot`: builds everything, passes it on, and takes it down again in order."""
+"""`python -m bot [backup PATH]`: builds everything, passes it on, and takes it down again in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ambientgen.engines.stable_audio import StableAudioEngine
 from ambientgen.errors import AmbientError, EngineError
 from ambientgen.executor import Executor
 from ambientgen.ideas import built_in_presets
-from bot import welcome
+from ambientgen.stems import StemCache
+from bot import backup, welcome
 from bot.client import AmbientClient, invite_url
 from bot.clips import Clips
 from bot.delivery import Delivery
@@ -41,10 +42,12 @@ _GRACE_S = 8.0
 
 
 def main() -> int:
-    """Start the bot, or show what it does where there is no token yet. The answer is the exit code."""
+    """Start the bot, show what it does where there is no token yet, or back it up. The answer is the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a Windows console with an old code page cannot print every character
             stream.reconfigure(errors="replace")
+    if sys.argv[1:2] == ["backup"]:
+        return backup.run(sys.argv[2:])
     try:
         settings = Settings.load(os.environ, Path(".env"))
         if settings.discord_token is None:
@@ -84,7 +87,9 @@ async def _serve(settings: Settings, engines: Sequence[Engine]) -> None:
     clips = Clips(settings.data_dir / "clips", settings.max_clips_mib * 2**20)
     clips.prepare()
     async with Store.open(settings.data_dir / "ambient.db") as store, AmbientClient() as client:
-        executor = Executor(engines)
+        kept_stems = StemCache(settings.data_dir / "stems", settings.max_stems_mib * 2**20)
+        kept_stems.prepare()
+        executor = Executor(engines, kept_stems=kept_stems)
         delivery = Delivery(client=client, store=store, clips=clips, specs=executor.specs)
         queue = JobQueue(
             store=store,

@@ -14,7 +14,7 @@ from discord import app_commands
 
 from ambientgen.errors import RequestError
 from ambientgen.recipe import SceneRequest
-from bot.cogs import about, generate, ideas, library, preset
+from bot.cogs import about, admin, generate, ideas, library, preset
 from bot.errors import DISCORD_ERRORS, words_for, words_for_bug
 from bot.services import Services
 from bot.ui import actions
@@ -69,7 +69,8 @@ class AmbientClient(discord.Client):
         for cog in (generate, ideas, preset, library, about):
             cog.add_commands(group, self.services)
         self.tree.add_command(group)
-        self.add_dynamic_items(*DYNAMIC_ITEMS)
+        self.tree.add_command(admin.commands(self.services))
+        self.add_dynamic_items(*DYNAMIC_ITEMS, *admin.DYNAMIC_ITEMS)
         await self._sync_if_changed()
 
     async def on_ready(self) -> None:

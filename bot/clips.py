@@ -103,7 +103,7 @@ class Clips:
         try:
             with tempfile.TemporaryDirectory(dir=self.folder, suffix=".part") as scratch:
                 smaller = encode.encode(
-                    encode.decode(path),
+                    encode.decode_long(path, Path(scratch)),
                     Path(scratch),
                     path.stem,
                     "opus",

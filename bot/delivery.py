@@ -41,6 +41,8 @@ _TOKEN_MARGIN = timedelta(seconds=5)
 #: Upload limit of a server without boosts, and of a direct message.
 DEFAULT_UPLOAD_LIMIT_BYTES = 10 * 2**20
 _HISTORY_LOOKED_AT = 50
+#: How far this machine's clock and Discord's may differ.
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 _TOO_LARGE = 40005
 _INVALID_TOKEN_CODES = {50027, 10015, 10062}
@@ -79,6 +81,7 @@ class Delivery:
         self._store = store
         self._clips = clips
         self._specs = specs
+        self._started_at = datetime.now(UTC)
         self._following: dict[str, asyncio.Task[None]] = {}
         self._edits: dict[str, _Edits] = {}
 
@@ -134,8 +137,8 @@ class Delivery:
             if attempt > 0 and await self._was_deleted(job):
                 return
             try:
-                # A job that comes from the store with an attempt may have been sent by an earlier process.
-                state = await self._deliver_once(job, again=attempt > 0 or job.attempts > 0)
+                # The outcome of a job from before this process may have been sent by an earlier one.
+                state = await self._deliver_once(job, again=attempt > 0 or job.created_at < self._started_at)
             except DISCORD_ERRORS as error:
                 log.warning("delivery of job %s failed, attempt %d: %s", job.id, attempt + 1, type(error).__name__)
                 continue
@@ -163,8 +166,11 @@ class Delivery:
             return "kept"
         channel = self._client.get_partial_messageable(job.channel_id, guild_id=job.guild_id)
         limit_bytes = self._channel_limit_bytes(job)
-        if job.message_id is not None:
-            card = channel.get_partial_message(job.message_id)
+        message_id = job.message_id
+        if message_id is None:
+            message_id = await self._find_card(channel, job)
+        if message_id is not None:
+            card = channel.get_partial_message(message_id)
             outcome = await self._send(job, limit_bytes, lambda message: card.edit(**message))
             if outcome is not _Outcome.TRY_NEXT:
                 return _state(outcome)
@@ -210,7 +216,8 @@ class Delivery:
             except EncodingError as error:
                 problem = words_for(error) or problem
         embed = cards.result(job, self._specs(), clip, problem if clip is None else None)
-        return {"embed": embed, "attachments": _files(job, clip), "view": result_view(job.id)}
+        view = result_view(job.id, num_layers=len(job.recipe.layers))
+        return {"embed": embed, "attachments": _files(job, clip), "view": view}
 
     # ------------------------------------------------------------------ the ways
 
@@ -227,15 +234,28 @@ class Delivery:
         sent = await channel.send(embed=message["embed"], files=message["attachments"], nonce=_nonce(job), **view)
         await self._remember_message(job, sent.id)
 
+    async def _find_card(self, channel: discord.PartialMessageable, job: Job) -> int | None:
+        """The card of a job whose process ended before it had written down which message that is."""
+        try:
+            async for message in channel.history(limit=_HISTORY_LOOKED_AT, after=job.created_at - _CLOCKS_DIFFER):
+                if self._is_card_of(job, message):
+                    await self._remember_message(job, message.id)
+                    return message.id
+        except (discord.Forbidden, discord.NotFound):
+            return None
+        return None
+
+    def _is_card_of(self, job: Job, message: discord.Message) -> bool:
+        mine = self._client.user is not None and message.author.id == self._client.user.id
+        return mine and any((embed.footer.text or "").endswith(job.id) for embed in message.embeds)
+
     async def _already_sent(self, channel: discord.PartialMessageable, job: Job) -> bool:
         """True if an earlier attempt got through although its answer was lost."""
         try:
             async for message in channel.history(limit=_HISTORY_LOOKED_AT):
-                mine = self._client.user is not None and message.author.id == self._client.user.id
-                names_it = any((embed.footer.text or "").endswith(job.id) for embed in message.embeds)
                 # The waiting card names the job too, but it has no files, and a button.
                 is_outcome = bool(message.attachments) if job.status == "done" else not message.components
-                if mine and names_it and is_outcome:
+                if is_outcome and self._is_card_of(job, message):
                     await self._remember_message(job, message.id)
                     return True
         except (discord.Forbidden, discord.NotFound):

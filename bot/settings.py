@@ -87,6 +87,7 @@ class Settings:
     max_pending_per_user: int
     max_pending: int
     max_clips_mib: int
+    max_stems_mib: int
     log_level: str
 
     @classmethod
@@ -296,10 +297,10 @@ SETTINGS = (
     ),
     Setting(
         "AMBIENT_MAX_DURATION_S",
-        "120",
-        _number(2, 120),
-        "a number from 2 to 120",
-        "The longest clip a person may ask for, in seconds: 2 to 120.",
+        "600",
+        _number(2, 600),
+        "a number from 2 to 600",
+        "The longest clip a person may ask for, in seconds: 2 to 600.",
     ),
     Setting(
         "AMBIENT_MAX_PENDING_PER_USER",
@@ -321,6 +322,13 @@ SETTINGS = (
         _whole_number(50, 1_000_000),
         "a whole number from 50 to 1000000",
         "Disk space for finished clips, in MiB: 50 to 1000000; beyond it the oldest go.",
+    ),
+    Setting(
+        "AMBIENT_MAX_STEMS_MIB",
+        "1024",
+        _whole_number(0, 1_000_000),
+        "a whole number from 0 to 1000000",
+        "Disk space for layers kept so that a mix can be changed at once, in MiB: 0 to 1000000; the least used go.",
     ),
     Setting(
         "AMBIENT_LOG_LEVEL",

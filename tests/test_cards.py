@@ -68,6 +68,7 @@ VIEWS = st.builds(
         num_steps=st.integers(0, 10_000),
     ),
     warming_up=st.booleans(),
+    range_s=st.none() | st.tuples(st.floats(0, 1e3), st.floats(1e3, 1e7)),
 )
 
 
@@ -209,6 +210,13 @@ def test_a_shortened_text_says_so() -> None:
         (a_view(num_ahead=111), "**112th** in the queue"),
         (a_view(num_ahead=1, eta_s=42.4), "about 42 s"),
         (a_view(num_ahead=1, eta_s=600), "about 10 min"),
+        (a_view(num_ahead=2, eta_s=40, range_s=(35, 50)), "**3rd** in the queue · about 40 s"),
+        (a_view(num_ahead=2, eta_s=60, range_s=(33, 118)), "**3rd** in the queue · 30 s to 2 min"),
+        (a_view(num_ahead=2, eta_s=300, range_s=(130, 500)), "**3rd** in the queue · 2 min to 9 min"),
+        (a_view(num_ahead=2, eta_s=40, range_s=(33, 71)), "**3rd** in the queue · 30 s to 75 s"),
+        (a_view(num_ahead=1, eta_s=4, range_s=(2.5, 9.1)), "2 s to 10 s"),
+        (a_view(num_ahead=1, eta_s=4, range_s=(0.2, 9.1)), "up to 10 s"),
+        (a_view(running=True, eta_s=20, range_s=(11, 31)), "11 s to 35 s"),
         (a_view(warming_up=True), "warming up"),
         (a_view(running=True, progress=Progress("loading")), "Loading the model…"),
         (a_view(running=True, progress=Progress("denoising", 25, 50)), "`████████░░░░░░░░` 25/50"),
@@ -281,7 +289,8 @@ def test_a_loop_is_explained() -> None:
     assert "loop" in field_of(clean, "Sound")
     assert "the end joins the beginning; download it" in field_of(clean, "Good to know")
     heard = cards.result(a_job(loop=True, facts={"seam": {"clean": False}}), SPECS, CLIP)
-    assert "though the join may be heard" in field_of(heard, "Good to know")
+    assert "the end meets the beginning may be heard; download it" in field_of(heard, "Good to know")
+    assert "loop" not in field_of(heard, "Sound")
 
 
 def test_a_rounded_loop_is_told() -> None:

@@ -57,10 +57,11 @@ def test_nothing_given() -> None:
         dtype=None,
         diffusion_loop="own",
         target_lufs=-20.0,
-        max_duration_s=120.0,
+        max_duration_s=600.0,
         max_pending_per_user=3,
         max_pending=50,
         max_clips_mib=2048,
+        max_stems_mib=1024,
         log_level="INFO",
     )
 
@@ -90,6 +91,7 @@ def test_everything_given(tmp_path: Path) -> None:
         max_pending_per_user=50,
         max_pending=1000,
         max_clips_mib=50,
+        max_stems_mib=1024,
         log_level="DEBUG",
     )
 
@@ -134,7 +136,7 @@ def test_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("AMBIENT_DTYPE", ["float64", "fp16"]),
         ("AMBIENT_DIFFUSION_LOOP", ["plain", "true"]),
         ("AMBIENT_TARGET_LUFS", ["-41", "-9.9", "20", "nan", "-inf", "-2_0", "-20,5", "1e1", "loud"]),
-        ("AMBIENT_MAX_DURATION_S", ["1.9", "120.1", "-30", "30s", "0x10"]),
+        ("AMBIENT_MAX_DURATION_S", ["1.9", "600.1", "-30", "30s", "0x10"]),
         ("AMBIENT_MAX_PENDING_PER_USER", ["0", "51", "2.0", "three", "٣"]),
         ("AMBIENT_MAX_PENDING", ["0", "1001", "-1"]),
         ("AMBIENT_MAX_CLIPS_MIB", ["49", "1000001", "2GiB"]),

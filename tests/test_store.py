@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib.resources
 import logging
 import shutil
 import sqlite3
@@ -24,22 +25,30 @@ from hypothesis import strategies as st
 from ambientgen.errors import RequestError
 from ambientgen.recipe import Layer, Recipe, SceneRequest
 from bot.store import (
+    Block,
     DatabaseBusyError,
     DatabaseCorruptError,
     DatabaseNotWritableError,
     DatabaseTooNewError,
     Job,
+    JobCost,
+    Pause,
     PresetLimitError,
     PresetNameError,
+    Server,
+    ServerLimits,
     Store,
     StoreError,
     Usage,
     database,
 )
+from bot.store.models import to_ms
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123000, tzinfo=UTC)
 TOKEN = "aW50ZXJhY3Rpb246MTIzNDU2Nzg5MDEyMzQ1Njc4"  # noqa: S105 - made up
 ALICE, BOB, GUILD, OTHER_GUILD = 1 << 60, 2, 30, 31
+#: The format of the newest migration.
+NEWEST = 2
 REQUEST = SceneRequest(description="rain on a tin roof", seed=7)
 
 
@@ -373,6 +382,56 @@ async def test_usage(store: Store) -> None:
     assert await store.jobs.usage() == Usage(num_jobs=3, num_done=2, seconds_of_sound=20.0, num_users=2)
 
 
+async def test_seconds_of_a_day(store: Store) -> None:
+    """Sound that was asked for in a server after an instant, by one or by all, and when it had come to so much."""
+    for minutes, job_id in enumerate("abc"):
+        await store.jobs.add(make_job(job_id, minutes=minutes))
+    await store.jobs.add(make_job("bobs", minutes=3, user_id=BOB))
+    await store.jobs.add(make_job("elsewhere", minutes=3, guild_id=OTHER_GUILD))
+    jobs = store.jobs
+    assert await jobs.seconds_since(GUILD, NOW) == 30.0  # the one of that very instant is past
+    assert await jobs.seconds_since(GUILD, NOW, user_id=ALICE) == 20.0
+    assert await jobs.seconds_since(GUILD, NOW, user_id=99) == 0.0
+    before = NOW - timedelta(minutes=1)
+    passed = [await jobs.passed_at(GUILD, before, seconds) for seconds in (1.0, 10.0, 10.1, 40.0, 40.1)]
+    assert passed == [NOW, NOW, NOW + timedelta(minutes=1), NOW + timedelta(minutes=3), None]
+    assert await jobs.passed_at(GUILD, before, 30.0, user_id=ALICE) == NOW + timedelta(minutes=2)
+    assert await jobs.passed_at(GUILD, before, 31.0, user_id=ALICE) is None
+
+
+async def test_what_does_not_count(store: Store) -> None:
+    """A failed job and one cancelled before its start give their seconds back; what was started keeps them."""
+    before = NOW - timedelta(minutes=1)
+    for job_id in "abcd":
+        await store.jobs.add(make_job(job_id))
+    await store.jobs.cancel("a", NOW)
+    for job_id in "bcd":
+        await store.jobs.start(job_id, NOW)
+    assert await store.jobs.seconds_since(GUILD, before) == 30.0
+    await store.jobs.fail("b", NOW, "words")
+    await store.jobs.cancel("c", NOW)
+    await store.jobs.requeue("d")
+    assert await store.jobs.seconds_since(GUILD, before) == 20.0
+    assert await store.jobs.seconds_since(GUILD, before, user_id=ALICE) == 20.0
+
+
+async def test_recent_costs(store: Store) -> None:
+    """What finished jobs took, the oldest first, since an instant; jobs without a sound took nothing to speak of."""
+    for minutes, (job_id, guild_id) in enumerate((("a", GUILD), ("b", None), ("c", GUILD), ("d", GUILD))):
+        await store.jobs.add(make_job(job_id, guild_id=guild_id, user_id=BOB))
+        await store.jobs.start(job_id, NOW)
+        facts = {} if job_id == "d" else {"render_time_s": 1.5 * minutes}
+        at = NOW + timedelta(minutes=minutes)
+        await store.jobs.finish(job_id, at, recipe=recipe(), clip_name=None, facts=facts)
+    await store.jobs.add(make_job("failed"))
+    await store.jobs.fail("failed", NOW + timedelta(minutes=9), "words")
+    await store.jobs.delete("c")
+    assert await store.jobs.recent_costs(NOW + timedelta(minutes=1)) == [
+        JobCost(user_id=BOB, guild_id=None, finished_at=NOW + timedelta(minutes=1), render_time_s=1.5),
+        JobCost(user_id=BOB, guild_id=GUILD, finished_at=NOW + timedelta(minutes=2), render_time_s=3.0),
+    ]
+
+
 async def test_unreadable_job(store: Store, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One job that this version cannot read hides no other; asking for it by id is refused in words."""
     await store.jobs.add(make_job("a"))
@@ -581,6 +640,121 @@ def test_any_name(tmp_path: Path, name: str) -> None:
     asyncio.run(check())
 
 
+# Servers and people
+
+
+LIMITS = ServerLimits(
+    max_pending_per_user=2,
+    user_seconds_per_day=300.0,
+    server_seconds_per_day=3600.0,
+    max_duration_s=30.0,
+    engines=("procedural", "audioldm2"),
+    max_quality="standard",
+    max_wait_s=600.0,
+)
+
+
+async def test_limits(path: Path) -> None:
+    """Each limit survives a restart, can be changed and lifted, and is one server's alone."""
+    async with Store.open(path) as store:
+        assert await store.servers.get(GUILD) == Server()
+        await store.servers.set_limits(GUILD, LIMITS, by=ALICE, at=NOW)
+    async with Store.open(path) as store:
+        assert await store.servers.get(GUILD) == Server(limits=LIMITS)
+        assert await store.servers.get(OTHER_GUILD) == Server()
+        fewer = ServerLimits(max_wait_s=60.0)
+        await store.servers.set_limits(GUILD, fewer, by=ALICE, at=NOW)
+        assert await store.servers.get(GUILD) == Server(limits=fewer)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_pending_per_user": 0},
+        {"user_seconds_per_day": 0.0},
+        {"max_duration_s": -1.0},
+        {"max_quality": "ultra"},
+        {"max_wait_s": 0.0},
+    ],
+)
+async def test_limits_that_nobody_could_keep(store: Store, bad: dict[str, Any]) -> None:
+    """A limit that would refuse everything, or means nothing, is not stored, and neither is the act."""
+    with pytest.raises(StoreError):
+        await store.servers.set_limits(GUILD, ServerLimits(**bad), by=ALICE, at=NOW)
+    assert await store.servers.get(GUILD) == Server()
+    assert await store.servers.acts(GUILD, limit=5) == []
+
+
+async def test_pause_and_resume(path: Path) -> None:
+    """A pause survives a restart and a change of limits, and the newest reason counts."""
+    async with Store.open(path) as store:
+        assert not await store.servers.resume(GUILD, by=ALICE, at=NOW)
+        await store.servers.pause(GUILD, by=ALICE, at=NOW, reason=None)
+        await store.servers.pause(GUILD, by=BOB, at=NOW + timedelta(minutes=1), reason="Müde")
+    async with Store.open(path) as store:
+        await store.servers.set_limits(GUILD, LIMITS, by=ALICE, at=NOW)
+        pause = Pause(at=NOW + timedelta(minutes=1), by=BOB, reason="Müde")
+        assert await store.servers.get(GUILD) == Server(limits=LIMITS, pause=pause)
+        assert (await store.servers.get(OTHER_GUILD)).pause is None
+        assert await store.servers.resume(GUILD, by=ALICE, at=NOW)
+        assert await store.servers.get(GUILD) == Server(limits=LIMITS)
+
+
+async def test_blocked_people(path: Path) -> None:
+    """A block survives a restart, holds in one server, and is told from one that was there already."""
+    async with Store.open(path) as store:
+        assert await store.servers.block(GUILD, BOB, by=ALICE, at=NOW, reason="spam")
+        assert await store.servers.block(GUILD, 99, by=ALICE, at=NOW, reason=None)
+        assert not await store.servers.block(GUILD, BOB, by=99, at=NOW, reason="other")
+    async with Store.open(path) as store:
+        assert await store.servers.is_blocked(GUILD, BOB)
+        assert not await store.servers.is_blocked(OTHER_GUILD, BOB)
+        assert not await store.servers.is_blocked(GUILD, ALICE)
+        bob = Block(user_id=BOB, by=ALICE, at=NOW, reason="spam")
+        assert await store.servers.blocked(GUILD, limit=5) == [bob, dataclasses.replace(bob, user_id=99, reason=None)]
+        assert await store.servers.blocked(GUILD, limit=1) == [bob]
+        assert [await store.servers.count_blocked(guild) for guild in (GUILD, OTHER_GUILD)] == [2, 0]
+        assert await store.servers.unblock(GUILD, BOB, by=ALICE, at=NOW)
+        assert not await store.servers.unblock(GUILD, BOB, by=ALICE, at=NOW)
+        assert not await store.servers.is_blocked(GUILD, BOB)
+
+
+async def test_every_act_is_recorded(store: Store) -> None:
+    """Who did what, when, to whom, the newest first; what changed nothing is no act."""
+    servers = store.servers
+    await servers.set_limits(GUILD, ServerLimits(max_wait_s=60.0, engines=("procedural",)), by=ALICE, at=NOW)
+    await servers.pause(GUILD, by=ALICE, at=NOW, reason="night")
+    for _ in range(2):
+        await servers.resume(GUILD, by=BOB, at=NOW)
+        await servers.block(GUILD, 99, by=BOB, at=NOW, reason="spam")
+    for _ in range(2):
+        await servers.unblock(GUILD, 99, by=BOB, at=NOW)
+    await servers.record(GUILD, "cancel", by=ALICE, at=NOW + timedelta(minutes=1), target="a")
+    await servers.pause(OTHER_GUILD, by=BOB, at=NOW, reason=None)
+    acts = await servers.acts(GUILD, limit=20)
+    assert [(act.act, act.moderator_id, act.target, act.details) for act in acts] == [
+        ("cancel", ALICE, "a", None),
+        ("unblock", BOB, "99", None),
+        ("block", BOB, "99", "spam"),
+        ("resume", BOB, None, None),
+        ("pause", ALICE, None, "night"),
+        ("limits", ALICE, None, '{"engines": ["procedural"], "max_wait_s": 60.0}'),
+    ]
+    assert [act.at for act in acts[:2]] == [NOW + timedelta(minutes=1), NOW]
+    assert await servers.acts(GUILD, limit=2, offset=1) == acts[1:3]
+
+
+async def test_the_ping_is_off_until_someone_wants_it(path: Path) -> None:
+    """A person's setting survives a restart and can be taken back."""
+    async with Store.open(path) as store:
+        assert not await store.people.wants_ping(ALICE)
+        await store.people.set_ping(ALICE, True)
+    async with Store.open(path) as store:
+        assert [await store.people.wants_ping(user) for user in (ALICE, BOB)] == [True, False]
+        await store.people.set_ping(ALICE, False)
+        assert not await store.people.wants_ping(ALICE)
+
+
 # The file
 
 
@@ -662,6 +836,23 @@ async def test_no_query_scans_jobs(statements: list[str], store: Store, path: Pa
     await presets.list(ALICE, GUILD, limit=5)
     await presets.suggest(ALICE, GUILD, "r")
     await presets.count(ALICE, GUILD)
+    await jobs.seconds_since(GUILD, NOW)
+    await jobs.seconds_since(GUILD, NOW, user_id=ALICE)
+    await jobs.passed_at(GUILD, NOW, 9.0)
+    await jobs.passed_at(GUILD, NOW, 9.0, user_id=ALICE)
+    await jobs.recent_costs(NOW)
+    await store.servers.get(GUILD)
+    await store.servers.set_limits(GUILD, LIMITS, by=ALICE, at=NOW)
+    await store.servers.pause(GUILD, by=ALICE, at=NOW, reason=None)
+    await store.servers.resume(GUILD, by=ALICE, at=NOW)
+    await store.servers.block(GUILD, BOB, by=ALICE, at=NOW, reason=None)
+    await store.servers.is_blocked(GUILD, BOB)
+    await store.servers.blocked(GUILD, limit=5)
+    await store.servers.count_blocked(GUILD)
+    await store.servers.unblock(GUILD, BOB, by=ALICE, at=NOW)
+    await store.servers.acts(GUILD, limit=5)
+    await store.people.set_ping(ALICE, True)
+    await store.people.wants_ping(ALICE)
     with closing(sqlite3.connect(path)) as other:
         plans = {
             (sql, step)
@@ -671,10 +862,19 @@ async def test_no_query_scans_jobs(statements: list[str], store: Store, path: Pa
         }
     # Partial indexes, which hold only the few jobs that are looked for.
     small = ("jobs_unfinished", "jobs_undelivered", "jobs_with_token", "jobs_with_clip")
-    scans = [(sql, step) for sql, step in plans if step.startswith("SCAN") and not step.endswith(small)]
-    assert [step for _, step in scans] == ["SCAN jobs USING COVERING INDEX jobs_usage"]
+    # A subquery's rows were found through an index: its own plan has a line for that.
+    scans = [
+        step
+        for _, step in plans
+        if step.startswith("SCAN") and not step.endswith(small) and not step.startswith("SCAN (subquery")
+    ]
+    assert scans == ["SCAN jobs USING COVERING INDEX jobs_usage"]
     sorts = [sql for sql, step in plans if "TEMP B-TREE" in step and "jobs" in sql]
     assert [sql for sql in sorts if "DISTINCT" not in sql] == []
+    # The sums of a day read nothing but their index.
+    for index in ("jobs_counted_of_user", "jobs_counted_of_guild"):
+        assert [step for _, step in plans if f"USING COVERING INDEX {index} " in step]
+    assert [step for sql, step in plans if "duration_s" in sql and "jobs_usage (" in step] == []
 
 
 def version_0(path: Path) -> None:
@@ -697,7 +897,7 @@ async def test_migration_of_an_older_file(path: Path) -> None:
     version_0(path)
     async with Store.open(path) as store:
         await store.jobs.add(make_job())
-    assert user_version(path) == 1
+    assert user_version(path) == NEWEST
     backup = path.with_name("ambient.db.before-0001")
     assert user_version(backup) == 0
     for file in (path, backup):
@@ -706,6 +906,55 @@ async def test_migration_of_an_older_file(path: Path) -> None:
     async with Store.open(path) as store:
         assert await store.jobs.num_pending() == 1
     assert {file.name for file in path.parent.iterdir()} == {path.name, backup.name}
+
+
+def version_1(path: Path) -> None:
+    """A database as the first release left it, with a job that waits and its token."""
+    first = importlib.resources.files("bot.store") / "migrations" / "0001_jobs_and_presets.sql"
+    columns = (
+        "id, recipe, request, duration_s, file_format, user_id, guild_id, channel_id, private, locale, "
+        "interaction_token, token_expires_at, upload_limit_bytes, status, attempts, delivery_state, created_at"
+    )
+    job = with_token()
+    values = (
+        job.id, job.recipe.to_json(), job.request.to_json(), 10.0, "ogg", ALICE, GUILD, 40, 0, "en-US",
+        TOKEN, to_ms(NOW + timedelta(minutes=15)), 10 << 20, "queued", 0, "none", to_ms(NOW),
+    )  # fmt: skip
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(first.read_text(encoding="utf-8"))
+        old.execute("PRAGMA user_version = 1")
+        marks = ", ".join("?" * len(values))
+        old.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks})", values)  # noqa: S608 - our own words
+        old.execute("INSERT INTO meta VALUES ('commands', '1')")
+        old.commit()
+
+
+async def test_migration_of_the_first_release(path: Path) -> None:
+    """What the first release wrote is all there, counts against a day, and the copy holds no interaction token."""
+    version_1(path)
+    async with Store.open(path) as store:
+        assert await read(store) == with_token()
+        assert await store.get_meta("commands") == "1"
+        assert await store.jobs.seconds_since(GUILD, NOW - timedelta(hours=1)) == 10.0
+        await store.servers.set_limits(GUILD, LIMITS, by=ALICE, at=NOW)
+    assert user_version(path) == NEWEST
+    backup = path.with_name("ambient.db.before-0002")
+    assert user_version(backup) == 1
+    assert TOKEN.encode() not in backup.read_bytes()
+
+
+async def test_a_second_migration_that_fails(path: Path) -> None:
+    """A migration that meets an obstacle in its middle leaves the first release's database as it was."""
+    version_1(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE user_settings (in_the_way TEXT)")
+    with pytest.raises(StoreError):
+        async with Store.open(path):
+            pass
+    assert user_version(path) == 1
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT name FROM sqlite_master WHERE name = 'server_limits'").fetchall() == []
+        assert other.execute("SELECT id FROM jobs").fetchall() == [("a",)]
 
 
 async def test_no_backup_of_a_new_file(path: Path) -> None:
@@ -757,7 +1006,9 @@ async def test_too_new(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 9999")
     before = path.read_bytes()
-    await refused(path, DatabaseTooNewError, r"newer AmbientGen \(format 9999; this one reads up to 1\). Update")
+    await refused(
+        path, DatabaseTooNewError, rf"newer AmbientGen \(format 9999; this one reads up to {NEWEST}\). Update"
+    )
     assert path.read_bytes() == before
 
 
@@ -852,7 +1103,7 @@ async def test_disk_full(path: Path, limited: list[str]) -> None:
     """When the disk is full, the write is refused in words, and what was written before is intact."""
     async with Store.open(path):
         pass
-    limited.append("PRAGMA max_page_count = 40")
+    limited.append("PRAGMA max_page_count = 60")
     async with Store.open(path) as store:
         long_request = SceneRequest(description="x" * 500_000)
         await store.jobs.add(make_job())

@@ -54,6 +54,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         negative_prompt="What the model should avoid",
         guidance_scale="How closely the model follows the words (5 to 7.5 is best)",
         steps="How many steps the model takes (default: 50)",
+        full_band="Fill the band above 8 kHz that AudioLDM2 leaves empty",
         format="File format (default: opus)",
         private="Only you see the result",
     )
@@ -71,6 +72,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
         negative_prompt: app_commands.Range[str, 1, MAX_NEGATIVE_PROMPT_CHARS] | None = None,
         guidance_scale: app_commands.Range[float, MIN_GUIDANCE_SCALE, MAX_GUIDANCE_SCALE] | None = None,
         steps: app_commands.Range[int, MIN_STEPS, MAX_STEPS] | None = None,
+        full_band: bool | None = None,
         format: str | None = None,  # noqa: A002 - the option's name in Discord
         private: bool = False,
     ) -> None:
@@ -86,6 +88,7 @@ def add_commands(group: app_commands.Group, services: Services) -> None:
             "negative_prompt": negative_prompt,
             "guidance_scale": guidance_scale,
             "num_inference_steps": steps,
+            "full_band": full_band,
         }
         given = {name: value for name, value in given.items() if value is not None}
         if scene is None and preset is None:

@@ -155,6 +155,7 @@ def _base_card(preset: Preset | BuiltInPreset) -> discord.Embed:
         "negative_prompt": None if request.negative_prompt is None else cards.quoted(request.negative_prompt, 300),
         "guidance_scale": request.guidance_scale,
         "steps": request.num_inference_steps,
+        "full_band": "yes" if request.full_band else None,
     }
     shown = [f"{name}: {value}" for name, value in options.items() if value is not None]
     embed.add_field(name="Options", value="\n".join(shown), inline=False)

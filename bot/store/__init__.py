@@ -16,23 +16,48 @@ from bot.store.database import (
     open_database,
 )
 from bot.store.jobs import Jobs
-from bot.store.models import DeliveryState, Job, JobStatus, Preset, PresetUse, Usage
+from bot.store.models import (
+    ActName,
+    Block,
+    DeliveryState,
+    Job,
+    JobCost,
+    JobStatus,
+    ModeratorAct,
+    Pause,
+    Preset,
+    PresetUse,
+    Server,
+    ServerLimits,
+    Usage,
+)
+from bot.store.people import People
 from bot.store.presets import PresetLimitError, PresetNameError, Presets
+from bot.store.servers import Servers
 
 __all__ = [
+    "ActName",
+    "Block",
     "DatabaseBusyError",
     "DatabaseCorruptError",
     "DatabaseNotWritableError",
     "DatabaseTooNewError",
     "DeliveryState",
     "Job",
+    "JobCost",
     "JobStatus",
     "Jobs",
+    "ModeratorAct",
+    "Pause",
+    "People",
     "Preset",
     "PresetLimitError",
     "PresetNameError",
     "PresetUse",
     "Presets",
+    "Server",
+    "ServerLimits",
+    "Servers",
     "Store",
     "StoreError",
     "Usage",
@@ -45,12 +70,16 @@ class Store:
     Attributes:
         jobs: every request and its fate.
         presets: named requests.
+        servers: what each server's admins decided and did.
+        people: what each person prefers.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.jobs = Jobs(database)
         self.presets = Presets(database)
+        self.servers = Servers(database)
+        self.people = People(database)
 
     @classmethod
     @asynccontextmanager
@@ -69,7 +98,7 @@ class Store:
         return None if row is None else str(row["value"])
 
     async def set_meta(self, key: str, value: str) -> None:
-        """Keep one small value, such as the hash of the synced commands."""
+        """Keep one small value, such as the hash of the synced commands, or JSON."""
         await self._database.run(
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (key, value),

@@ -17,7 +17,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,10 +193,10 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_health(connection: sqlite3.Connection) -> None:
-    findings = [row[0] for row in connection.execute("PRAGMA quick_check")]
+def _check_health(connection: sqlite3.Connection, check: str = "quick_check") -> None:
+    findings = [row[0] for row in connection.execute(f"PRAGMA {check}")]
     if findings != ["ok"]:
-        _log.error("quick_check found: %s", "; ".join(findings[:5]))
+        _log.error("%s found: %s", check, "; ".join(findings[:5]))
         raise _CORRUPT[0](_CORRUPT[1])
 
 
@@ -260,17 +260,51 @@ def _apply(connection: sqlite3.Connection, migration: _Migration) -> None:
     _log.info("database migrated to format %d", migration.number)
 
 
-def _back_up(connection: sqlite3.Connection, target: Path) -> None:
+def back_up_database(source: Path, target: Path) -> int:
+    """Copy a database file without its interaction tokens, also while a bot writes to it.
+
+    The copy is one moment's, checked before it gets its name, and a single file. Writers are not held up.
+
+    Args:
+        source: an existing database.
+        target: the copy; a file of that name is replaced.
+
+    Returns:
+        The format's number.
+
+    Raises:
+        StoreError: if the database cannot be read, is damaged or of a newer version, or the copy cannot be written.
+    """
+    # Not read-only: a crashed bot's changes may still have to be taken from the log beside the file.
+    address = f"{source.absolute().as_uri()}?mode=rw"
+    with _in_words(), closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
+        _refuse_newer(connection)
+        return _back_up(connection, target)
+
+
+def _back_up(connection: sqlite3.Connection, target: Path) -> int:
     """Copy the database without its interaction tokens; an unfinished copy never has the backup's name."""
     unfinished = target.with_name(f"{target.name}.part")
     try:
-        unfinished.unlink(missing_ok=True)
+        unfinished.write_bytes(
+            b""
+        )  # what an earlier try left is gone, and a folder that cannot be written shows itself
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as copy:
             connection.backup(copy)
+            _check_health(copy, "integrity_check")  # before tokens are looked for by way of an index
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             if copy.execute("SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'interaction_token'").fetchone():
                 copy.execute("UPDATE jobs SET interaction_token = NULL WHERE interaction_token IS NOT NULL")
                 copy.execute("VACUUM")  # the old values would stay readable in unused space
+                _check_health(copy, "integrity_check")
+            version = _version(copy)
         os.replace(unfinished, target)
     except OSError as error:
-        raise DatabaseNotWritableError("The backup before updating the database could not be written.") from error
+        raise DatabaseNotWritableError(
+            "The backup could not be written: its folder is missing, full or read-only for this user, or something "
+            "else has its name."
+        ) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+    return version

@@ -13,12 +13,16 @@ from typing import Any
 from ambientgen.errors import RequestError
 from ambientgen.recipe import Recipe, SceneRequest
 from bot.store.database import Database, StoreError
-from bot.store.models import DeliveryState, Job, Usage, from_ms, to_ms
+from bot.store.models import DeliveryState, Job, JobCost, Usage, from_ms, to_ms
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # base32 without i, l, o and u
 _ID_LENGTH = 10
 _INSTANTS = ("token_expires_at", "created_at", "started_at", "finished_at")
 _DELIVERY_ENDED = frozenset({"delivered", "kept", "deleted"})
+#: What counts against a day's sound; the partial indexes say the same.
+_COUNTED = "status <> 'failed' AND (status <> 'cancelled' OR started_at IS NOT NULL)"
+#: Sums of floats differ by their order.
+_ROUNDING_S = 1e-6
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +216,46 @@ class Jobs:
         )
         return Usage(**dict(row))
 
+    async def seconds_since(self, guild_id: int, since: datetime, *, user_id: int | None = None) -> float:
+        """How much sound was asked for in a server after an instant, by one person or by all.
+
+        Failed jobs, and those cancelled before they were started, do not count; deleted ones do.
+        """
+        row = await self._database.first(
+            f"SELECT total(duration_s) AS seconds FROM jobs WHERE {_counted(user_id)}",  # noqa: S608 - our own words
+            {"guild": guild_id, "user": user_id, "since": to_ms(since)},
+        )
+        assert row is not None
+        return float(row["seconds"])
+
+    async def passed_at(
+        self, guild_id: int, since: datetime, seconds: float, *, user_id: int | None = None
+    ) -> datetime | None:
+        """When the jobs that `seconds_since` counts had asked for so many seconds, the oldest first.
+
+        Returns:
+            The instant, or None if they are fewer seconds in all.
+        """
+        row = await self._database.first(
+            "SELECT created_at FROM (SELECT created_at, sum(duration_s) OVER (ORDER BY created_at) AS seconds "  # noqa: S608
+            f"FROM jobs WHERE {_counted(user_id)}) WHERE seconds >= :seconds LIMIT 1",  # our own words
+            {"guild": guild_id, "user": user_id, "since": to_ms(since), "seconds": seconds - _ROUNDING_S},
+        )
+        return None if row is None else from_ms(row["created_at"])
+
+    async def recent_costs(self, since: datetime) -> list[JobCost]:
+        """What the jobs that were finished since an instant took, the oldest first, also of deleted ones."""
+        rows = await self._database.run(
+            "SELECT user_id, guild_id, finished_at, json_extract(facts, '$.render_time_s') AS render_time_s FROM jobs "
+            "WHERE status = 'done' AND finished_at >= ? ORDER BY finished_at",
+            (to_ms(since),),
+        )
+        return [
+            JobCost(**{**dict(row), "finished_at": from_ms(row["finished_at"])})
+            for row in rows
+            if row["render_time_s"] is not None
+        ]
+
     async def _end(self, job_id: str, status: str, at: datetime, error: str | None) -> bool:
         return await self._changed(
             "UPDATE jobs SET status = ?, finished_at = ?, error = ?, "
@@ -225,6 +269,11 @@ class Jobs:
 
     async def _changed(self, sql: str, *parameters: Any) -> bool:
         return bool(await self._database.run(sql, parameters))
+
+
+def _counted(user_id: int | None) -> str:
+    of_whom = "guild_id = :guild" if user_id is None else "guild_id = :guild AND user_id = :user"
+    return f"{of_whom} AND created_at > :since AND {_COUNTED}"
 
 
 def _to_row(job: Job) -> dict[str, Any]:

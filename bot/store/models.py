@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from ambientgen.recipe import Recipe, SceneRequest
+from ambientgen.recipe import Quality, Recipe, SceneRequest
 
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 DeliveryState = Literal["none", "pending", "delivered", "kept", "deleted"]
@@ -117,3 +117,83 @@ class Usage:
     num_done: int
     seconds_of_sound: float
     num_users: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCost:
+    """What one finished job took."""
+
+    user_id: int
+    guild_id: int | None
+    finished_at: datetime
+    render_time_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """What a server's admins allow there. None: no limit of the server's own.
+
+    Attributes:
+        max_pending_per_user: unfinished requests of one person in this server.
+        user_seconds_per_day: sound that one person may ask for in 24 hours, in this server.
+        server_seconds_per_day: sound that everybody together may ask for in 24 hours.
+        max_duration_s: the longest clip.
+        engines: the names of the engines that may be used.
+        max_quality: the highest quality.
+        max_wait_s: the longest predicted wait with which a request is still taken.
+    """
+
+    max_pending_per_user: int | None = None
+    user_seconds_per_day: float | None = None
+    server_seconds_per_day: float | None = None
+    max_duration_s: float | None = None
+    engines: tuple[str, ...] | None = None
+    max_quality: Quality | None = None
+    max_wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why and since when a server takes no requests."""
+
+    at: datetime
+    by: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """How a server is run; without arguments one whose admins decided nothing, and what holds in direct messages."""
+
+    limits: ServerLimits = ServerLimits()
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A person who may not ask for sounds in a server."""
+
+    user_id: int
+    by: int
+    at: datetime
+    reason: str | None
+
+
+ActName = Literal["limits", "pause", "resume", "cancel", "delete", "block", "unblock"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeratorAct:
+    """Something that a moderator did.
+
+    Attributes:
+        target: a job's or a person's id, where the act has one.
+        details: a reason, or what was set, as JSON.
+    """
+
+    id: int
+    moderator_id: int
+    act: ActName
+    target: str | None
+    at: datetime
+    details: str | None

@@ -1,7 +1,7 @@
 """What the buttons on a job's card do.
 
-Again, Edit, Save preset and Info are anyone's and act as the one who presses; Cancel and Delete are the asker's or a
-moderator's. What is pressed on a private message stays private.
+Again, Edit, Mix, Save preset and Info are anyone's and act as the one who presses; Cancel and Delete are the asker's or
+a moderator's. What is pressed on a private message stays private.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bot.errors import DISCORD_ERRORS
 from bot.services import PresetRef, Services
 from bot.store import Job
 from bot.ui import cards
-from bot.ui.modals import EditModal, SaveModal
+from bot.ui.modals import EditModal, MixModal, SaveModal
 
 Interaction = discord.Interaction[Any]
 _MAX_CODE_BLOCK_CHARS = 1800
@@ -73,6 +73,26 @@ async def _edit(services: Services, interaction: Interaction, job: Job) -> None:
     await interaction.response.send_modal(EditModal(job.request, submit))
 
 
+async def _mix(services: Services, interaction: Interaction, job: Job) -> None:
+    layers = job.recipe.layers
+    lifts_db = (job.facts or {}).get("lifts_db", [0.0] * len(layers))
+    now_db = [round(layer.gain_db + lift_db, 1) for layer, lift_db in zip(layers, lifts_db, strict=True)]
+    num_fields = min(len(layers), MixModal.MAX_FIELDS)
+
+    async def submit(interaction: Interaction, gains_db: list[float]) -> None:
+        await services.ask(
+            interaction,
+            job.request,
+            recipe=job.recipe.remixed([*gains_db, *now_db[num_fields:]]),
+            file_format=job.file_format,
+            private=_is_private(interaction),
+            parent=job,
+        )
+
+    names = [layer.label or layer.prompt for layer in layers[:num_fields]]
+    await interaction.response.send_modal(MixModal(names, now_db[:num_fields], submit))
+
+
 async def _save(services: Services, interaction: Interaction, job: Job) -> None:
     async def submit(interaction: Interaction, name: str) -> None:
         await save_preset(services, interaction, name, job)
@@ -114,9 +134,7 @@ async def send_info(interaction: Interaction, job: Job) -> None:
 async def _delete(services: Services, interaction: Interaction, job: Job) -> None:
     _only_asker_or_moderator(interaction, job, "delete it")
     await interaction.response.defer()
-    clip_name = await services.store.jobs.delete(job.id)
-    if clip_name is not None:
-        await services.clips.remove(clip_name)
+    await services.delete(job, by=interaction.user.id)
     with contextlib.suppress(*DISCORD_ERRORS):  # gone already, or out of reach: the sound itself is deleted
         await interaction.delete_original_response()
     pressed_id = interaction.message.id if interaction.message else None
@@ -128,13 +146,14 @@ async def _delete(services: Services, interaction: Interaction, job: Job) -> Non
 
 async def _cancel(services: Services, interaction: Interaction, job: Job) -> None:
     _only_asker_or_moderator(interaction, job, "cancel it")
-    if not services.queue.cancel(job.id):
-        raise RequestError("That sound is finished already.")
+    await services.cancel(job, by=interaction.user.id)
     await interaction.response.defer()
 
 
 def _only_asker_or_moderator(interaction: Interaction, job: Job, what: str) -> None:
-    is_moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
+    permissions = interaction.permissions
+    is_here = interaction.guild_id is not None and interaction.guild_id == job.guild_id
+    is_moderator = is_here and (permissions.manage_messages or permissions.manage_guild)
     if interaction.user.id != job.user_id and not is_moderator:
         raise RequestError(f"Only <@{job.user_id}>, who asked for this sound, or a moderator can {what}.")
 
@@ -152,6 +171,7 @@ def _preset_use(job: Job) -> PresetRef | None:
 _ACTIONS: dict[str, Callable[[Services, Interaction, Job], Awaitable[None]]] = {
     "again": _again,
     "edit": _edit,
+    "mix": _mix,
     "save": _save,
     "info": _info,
     "delete": _delete,

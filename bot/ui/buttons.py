@@ -15,7 +15,7 @@ Interaction = discord.Interaction[Any]
 
 class JobButton(
     discord.ui.DynamicItem[discord.ui.Button[Any]],
-    template=r"ambient:(?P<action>again|edit|save|info|delete|cancel):(?P<job>[a-z0-9]{4,20})",
+    template=r"ambient:(?P<action>again|edit|mix|save|info|delete|cancel):(?P<job>[a-z0-9]{4,20})",
 ):
     """A button on a job's card; what it does is in `bot/ui/actions.py`."""
 
@@ -138,6 +138,7 @@ DYNAMIC_ITEMS: tuple[type[discord.ui.DynamicItem[Any]], ...] = (
 _LOOKS = {
     "again": ("Again", "🎲", discord.ButtonStyle.primary),
     "edit": ("Edit", "✏️", discord.ButtonStyle.secondary),
+    "mix": ("Mix", "🎚️", discord.ButtonStyle.secondary),
     "save": ("Save preset", "⭐", discord.ButtonStyle.secondary),
     "info": ("Info", "📋", discord.ButtonStyle.secondary),
     "delete": ("Delete", "🗑️", discord.ButtonStyle.secondary),
@@ -150,9 +151,10 @@ def waiting_view(job_id: str) -> discord.ui.View:
     return _view(JobButton("cancel", job_id))
 
 
-def result_view(job_id: str) -> discord.ui.View:
+def result_view(job_id: str, *, num_layers: int) -> discord.ui.View:
     """The buttons of a finished job."""
-    return _view(*(JobButton(action, job_id) for action in ("again", "edit", "save", "info", "delete")))
+    mix = ("mix",) if num_layers > 1 else ()
+    return _view(*(JobButton(action, job_id) for action in ("again", "edit", *mix, "save", "info", "delete")))
 
 
 def ideas_view(scenes: list[str], *, category: str | None, private: bool) -> discord.ui.View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,10 @@ _MAX_FIELD_CHARS = 1024
 _BAR_WIDTH = 16
 _MAX_WORDS_NAMED = 8
 _OPEN_BRACKET = re.compile(r"(?<!\\)\[")
+#: A range whose ends differ by no more than this factor is said as one number.
+_SURE_UP_TO = 1.5
+#: The end of a range of up to so many seconds is a whole multiple of so many.
+_ROUNDED_TO_S = ((15.0, 1.0), (90.0, 5.0), (math.inf, 60.0))
 _STAGE_WORDS = {
     "queued": "Starting",
     "loading": "Loading the model",
@@ -59,7 +64,7 @@ def waiting(job: Job, view: JobView) -> discord.Embed:
     else:
         state = "⏳ Starting…" if view.num_ahead == 0 else f"⏳ **{_ordinal(view.num_ahead + 1)}** in the queue"
     if view.eta_s is not None:
-        state += f" · about {_seconds(view.eta_s)}"
+        state += f" · {_until_done(view.eta_s, view.range_s)}"
     return _card(job, COLOR, state)
 
 
@@ -99,7 +104,10 @@ def alt_text(job: Job) -> str:
 
 def picture_alt_text(job: Job) -> str:
     """What a screen reader says of the picture."""
-    return f"Waveform and spectrogram of the ambient sound: {job.request.description}"[:1024]
+    lufs = (job.facts or {}).get("integrated_lufs")
+    loudness = "" if lufs is None else f", {lufs:.1f} LUFS"
+    length = f"{job.recipe.duration_s:.0f} s{loudness}"
+    return f"Waveform and spectrogram of the ambient sound ({length}): {job.request.description}"[:1024]
 
 
 def understood(job: Job) -> str:
@@ -154,7 +162,7 @@ def _facts_line(job: Job, clip: StoredClip | None) -> str:
     facts: Mapping[str, Any] = job.facts or {}
     size = f" · {_size(len(clip.sound))}" if clip is not None else ""
     file_format = "opus" if clip is not None and clip.shrunk else facts.get("file_format", job.file_format)
-    loop = " · loop" if job.recipe.loop else ""
+    loop = " · loop" if job.recipe.loop and _joins(job) else ""
     engines = " + ".join(dict.fromkeys(layer.engine for layer in job.recipe.layers))
     return (
         f"{facts.get('duration_s', job.recipe.duration_s):.1f} s{loop} · {facts.get('integrated_lufs', 0):.1f} LUFS · "
@@ -183,13 +191,16 @@ def _notes(job: Job, specs: Mapping[str, EngineSpec], clip: StoredClip | None) -
     if any(layer.negative_prompt and (layer.guidance_scale or 0) <= 1 for layer in job.recipe.layers):
         notes.append("at a guidance scale of 1 the model does not read the negative prompt")
     if job.recipe.loop:
-        seam = facts.get("seam") or {}
-        notes.append(
-            "the end joins the beginning"
-            + ("" if seam.get("clean", True) else ", though the join may be heard")
-            + "; download it to repeat it (Discord's player cannot)"
+        words = (
+            "the end joins the beginning" if _joins(job) else "the place where the end meets the beginning may be heard"
         )
+        notes.append(f"{words}; download it to repeat it (Discord's player cannot)")
     return notes
+
+
+def _joins(job: Job) -> bool:
+    """True unless the seam of a loop was found to stand out."""
+    return bool(((job.facts or {}).get("seam") or {}).get("clean", True))
 
 
 def _fit(text: str) -> str:
@@ -199,6 +210,15 @@ def _fit(text: str) -> str:
 def _ordinal(number: int) -> str:
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def _until_done(eta_s: float, range_s: tuple[float, float] | None) -> str:
+    """One number where it is as good as sure, and else the two that it lies between."""
+    if range_s is None or range_s[1] <= _SURE_UP_TO * range_s[0]:
+        return f"about {_seconds(eta_s)}"
+    low_step_s, high_step_s = (next(step_s for up_to_s, step_s in _ROUNDED_TO_S if s <= up_to_s) for s in range_s)
+    low_s, high_s = range_s[0] // low_step_s * low_step_s, math.ceil(range_s[1] / high_step_s) * high_step_s
+    return f"{_seconds(low_s)} to {_seconds(high_s)}" if low_s else f"up to {_seconds(high_s)}"
 
 
 def _seconds(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""The two forms: edit a scene, name a preset."""
+"""The forms: edit a scene, mix its layers, name a preset."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,9 @@ from ambientgen.scenes import MAX_DESCRIPTION_CHARS, MIN_DESCRIPTION_CHARS
 
 Interaction = discord.Interaction[Any]
 MAX_PRESET_NAME_CHARS = 50
+_MAX_LABEL_CHARS = 45
+#: What an option that is a number is a number of.
+_UNITS = {"duration": "seconds", "gain": "dB"}
 #: A form that was dismissed is not told of; it is forgotten when its interaction's token dies.
 _OPEN_FOR_S = 900.0
 
@@ -72,6 +76,48 @@ class EditModal(discord.ui.Modal, title="Edit the scene"):
             await interaction.client.answer_error(interaction, error)
 
 
+class MixModal(discord.ui.Modal, title="Mix the layers"):
+    """A form with the gain of each layer; submitting it asks for the other mix.
+
+    Args:
+        names: of the layers, at most `MAX_FIELDS`.
+        gains_db: what the form starts from.
+        submit: called with the changed gains.
+    """
+
+    MAX_FIELDS = 5
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        gains_db: Sequence[float],
+        submit: Callable[[Interaction, list[float]], Awaitable[None]],
+    ) -> None:
+        super().__init__(timeout=_OPEN_FOR_S)
+        self._submit = submit
+        self._fields = [
+            _short(f"gain{number}", f"{gain_db:.1f}".removesuffix(".0"), 6, required=True)
+            for number, gain_db in enumerate(gains_db)
+        ]
+        for name, gain in zip(names, self._fields, strict=True):
+            label = name if len(name) <= _MAX_LABEL_CHARS else name[: _MAX_LABEL_CHARS - 1] + "…"
+            self.add_item(
+                discord.ui.Label(
+                    text=label, description="Gain in dB: 6 more is twice as strong, -60 is silent", component=gain
+                )
+            )
+
+    async def on_submit(self, interaction: Interaction) -> None:
+        """Ask for the other mix."""
+        try:
+            gains_db = [_number("gain", gain.value, float) for gain in self._fields]
+            if not all(gain_db is not None and math.isfinite(gain_db) for gain_db in gains_db):
+                raise OptionError("gain", "`gain` must be a number of dB.")
+            await self._submit(interaction, gains_db)
+        except Exception as error:
+            await interaction.client.answer_error(interaction, error)
+
+
 class SaveModal(discord.ui.Modal, title="Save as a preset"):
     """Ask for a preset's name.
 
@@ -107,5 +153,5 @@ def _number(option: str, text: str, kind: type[float] | type[int]) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        allowed = f"a whole number from 0 to {MAX_SEED}" if kind is int else "a number of seconds"
+        allowed = f"a whole number from 0 to {MAX_SEED}" if kind is int else f"a number of {_UNITS[option]}"
         raise OptionError(option, f"`{option}` must be {allowed}.") from error

@@ -58,7 +58,7 @@ def test_edit_starts_from_the_scene(world: World, place: Place) -> None:
     ("values", "reason"),
     [
         ({"duration": "long"}, "`duration` must be a number of seconds."),
-        ({"duration": "999"}, "`duration` goes from 2 to 120 seconds here."),
+        ({"duration": "999"}, "`duration` goes from 2 to 600 seconds here."),
         ({"duration": "nan"}, "`duration`"),
         ({"seed": "-1"}, "`seed` goes from 0 to"),
         ({"seed": "1.5"}, "`seed` must be a whole number"),
@@ -71,6 +71,35 @@ def test_a_bad_edit_is_refused(world: World, place: Place, values: dict[str, str
     first = world.make(place.ann, place.channel)
     assert reason in refusal(world.submit(world.press(first, "Edit", place.ann), **values))
     assert len(world.public(place.channel)) == 1
+
+
+def test_mix_changes_the_gains_of_the_same_layers(world: World, place: Place) -> None:
+    """The form shows each layer's gain; another mix has the same seeds, is quick, and is the presser's own."""
+    first = world.make(place.ann, place.channel, scene="rain with a campfire", duration=3, seed=5)
+    opened = world.press(first, "Mix", place.bob)
+    before = _prefilled(opened)
+    assert list(before) == ["gain0", "gain1"]
+    mixed = world.sound(world.submit(opened, gain0="-20", gain1="6,5"))
+    assert f"<@{place.bob}>" in fields(mixed)["Sound"]
+    assert _prefilled(world.press(mixed, "Mix", place.ann)) == {"gain0": "-20", "gain1": "6.5"}
+    old, new = (_recipe(world, world.press(message, "Info", place.ann)) for message in (first, mixed))
+    assert [layer.gain_db for layer in new.layers] == [-20.0, 6.5]
+    assert [(layer.prompt, layer.seed) for layer in new.layers] == [(layer.prompt, layer.seed) for layer in old.layers]
+    assert not new.unmask
+
+
+@pytest.mark.parametrize("gain", ["loud", "nan", "-61", "30.5", "inf"])
+def test_a_bad_mix_is_refused(world: World, place: Place, gain: str) -> None:
+    """What is no gain is refused privately, and nothing is made."""
+    first = world.make(place.ann, place.channel, scene="rain with a campfire")
+    assert "gain" in refusal(world.submit(world.press(first, "Mix", place.ann), gain0=gain, gain1="0"))
+    assert len(world.public(place.channel)) == 1
+
+
+def test_a_single_layer_has_nothing_to_mix(world: World, place: Place) -> None:
+    """The button is there only where there is something to do."""
+    assert "Mix" not in labels(world.make(place.ann, place.channel, scene="ocean waves"))
+    assert "Mix" in labels(world.make(place.ann, place.channel, scene="rain with a campfire"))
 
 
 def test_save_makes_a_preset(world: World, place: Place) -> None:

@@ -14,8 +14,7 @@ def test_commands_are_told_once(own_world: World) -> None:
     world = own_world
     world.start()
     (request,) = world.control.requests(match="PUT /applications/*")
-    (command,) = request["body"]
-    assert command["name"] == "ambient"
+    assert [command["name"] for command in request["body"]] == ["ambient", "ambient-admin"]
     world.restart()
     assert len(world.control.requests(match="PUT /applications/*")) == 1
 

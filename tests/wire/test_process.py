@@ -29,7 +29,7 @@ def test_a_misspelt_setting(new_bot: Bot) -> None:
 
 def test_a_bad_setting(new_bot: Bot) -> None:
     """A value that is not allowed is named, with what is."""
-    assert "AMBIENT_MAX_DURATION_S must be a number from 2 to 120" in _refusal(new_bot, AMBIENT_MAX_DURATION_S="500")
+    assert "AMBIENT_MAX_DURATION_S must be a number from 2 to 600" in _refusal(new_bot, AMBIENT_MAX_DURATION_S="900")
 
 
 def test_a_newer_database(new_bot: Bot) -> None:

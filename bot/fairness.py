@@ -167,13 +167,15 @@ class RecentUse:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._used: dict[int, tuple[float, float]] = {}  # seconds of work, as they were at an instant
+        self._enough = _MOST_IDLE  # users until those who used nothing lately are forgotten
 
     def add(self, user_id: int, work_s: float, ago_s: float = 0.0) -> None:
         """Remember work; what was done some time ago counts less."""
         used_s = self.seconds(user_id) + work_s * 0.5 ** (ago_s / HALF_LIFE_S)
         self._used[user_id] = used_s, self.clock()
-        if len(self._used) % _MOST_IDLE == 0:
+        if len(self._used) > self._enough:
             self._used = {user: used for user, used in self._used.items() if self.seconds(user) > _NEGLIGIBLE_S}
+            self._enough = 2 * len(self._used) + _MOST_IDLE
 
     def seconds(self, user_id: int) -> float:
         """What counts of it now."""

@@ -499,7 +499,7 @@ class JobQueue:
 
     async def _put_back(self, job: Job) -> None:
         try:
-            await self._store.jobs.requeue(job.id)
+            await self._store.jobs.put_back(job.id)
         except StoreError:  # a job that is left running is taken up at the next start all the same
             log.exception("job %s could not be put back", job.id)
 

@@ -408,7 +408,7 @@ class _Jobs:
     async def _none(self, *_args: Any) -> list[Any]:
         return []
 
-    add = set_message = start = requeue = finish = fail = cancel = set_delivery = erase_expired_tokens = _yes
+    add = set_message = start = requeue = put_back = finish = fail = cancel = set_delivery = erase_expired_tokens = _yes
     unfinished = undelivered = recent_costs = _none
 
 

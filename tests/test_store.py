@@ -275,6 +275,18 @@ async def test_requeue_keeps_place_and_attempts(store: Store) -> None:
     assert ids(await store.jobs.unfinished()) == ["early", "late"]
 
 
+async def test_a_stop_in_order_is_no_attempt(store: Store) -> None:
+    """A job put back by a stop starts again as if it had not been started."""
+    await store.jobs.add(make_job())
+    assert not await store.jobs.put_back("a")
+    for num_attempts in (1, 1):
+        await store.jobs.start("a", NOW)
+        assert (await read(store)).attempts == num_attempts
+        assert await store.jobs.put_back("a")
+    again = await read(store)
+    assert (again.status, again.attempts, again.started_at) == ("queued", 0, None)
+
+
 @pytest.mark.parametrize("state", ["delivered", "kept", "deleted"])
 async def test_end_of_delivery_erases_the_token(store: Store, path: Path, state: Any) -> None:
     """When the delivery has ended, the token is nowhere in the database any more."""

@@ -30,22 +30,23 @@ _LEVEL_RANGE_DB = 60.0
 _SILENCE_POWER = 1e-12
 
 #: The longest grain; the shortest is half of it. One of waves holds a wave.
-_GRAIN_S = 4.0
-_SWELLING_GRAIN_S = 8.0
+_GRAIN_S = 3.0
+_SWELLING_GRAIN_S = 6.0
 #: How far the level of a second rises and falls in what is made of waves.
 _SWELL_DB = 8.0
 _FADE_S = 0.6
 _MAX_LEVELING_DB = 6.0
 #: How far a grain may be moved for its waveform to continue that of the one before: a period of 40 Hz.
 _REACH_S = 0.025
-_NUM_CANDIDATES = 48
+_NUM_CANDIDATES = 96
 _NUM_REMEMBERED = 96
 _TENTHS_REMEMBERED = 3000
 #: What counts how much when a grain is chosen, in dB of difference in level where it is joined: ending loud, per dB;
-#: having a part in common with the grain before; and a lag at which all of the sound comes again.
+#: a part in common with a neighbor; being the grain before that; and a lag at which all of the sound comes again.
 _LOUD_END_COST = 0.3
-_AGAIN_COST_DB = 40.0
-_ECHO_COST_DB = 40.0
+_NEIGHBOR_COST_DB = 100.0
+_AGAIN_COST_DB = 20.0
+_ECHO_COST_DB = 160.0
 
 #: From the quietest tenth of a take to its loudest moment; with less there are no events in it.
 _MIN_EVENT_DB = 10.0
@@ -73,8 +74,8 @@ def extend(
 ) -> Iterator[Samples]:
     """Make a sound of exactly `num_samples` from shorter (or longer) takes, in memory that does not grow with it.
 
-    A bed becomes grains of 2 to 4 s, or of 4 to 8 s where its level rises and falls as that of waves, of at most 70 %
-    of a take (of a single one, 45 %). Each is the best of 48 drawn from all takes evenly: joined
+    A bed becomes grains of 1.5 to 3 s, or of 3 to 6 s where its level rises and falls as that of waves, of at most 70 %
+    of a take (of a single one, 45 %). Each is the best of 96 drawn from all takes evenly: joined
     where both sides are alike in level, far from where the same place was heard last, and not at a lag at which others
     come again. They are leveled by at most 6 dB and joined by equal-power fades of up to 0.6 s in phase.
 
@@ -139,7 +140,6 @@ class _Pool:
     def __init__(self, sources: Sequence[Samples], rate_hz: int, num_samples: int) -> None:
         self.sources = sources
         self.rate_hz = rate_hz
-        self.num_samples = num_samples
         self.sizes = np.array([source.shape[1] for source in sources])
         self._hop = _hop(rate_hz)
         levels = [_levels_db(source, self._hop) for source in sources]
@@ -210,64 +210,74 @@ class _Pool:
 
 
 class _Grain(NamedTuple):
-    """A piece of a source and where it lies in the result; it reaches a fade farther than its length."""
+    """A piece of a source and where it lies in the result. Of a bed it reaches a fade farther than its length."""
 
     source: int
     start: int
     length: int
     place: int
-    gain_db: float
+    gain_db: float = 0.0
 
 
 class _Past:
-    """The grains so far, so that no place is heard again soon, and not many at the same lag."""
+    """What was heard so far, so that nothing is heard again soon, and not much at the same lag.
 
-    def __init__(self, pool: _Pool) -> None:
-        self._num_samples = pool.num_samples
-        self._tenth = max(1, pool.rate_hz // 10)
+    Args:
+        num_samples: how much is to be made.
+        rate_hz: of it.
+    """
+
+    def __init__(self, num_samples: int, rate_hz: int) -> None:
+        self._num_samples = num_samples
+        self._tenth = max(1, rate_hz // 10)
         self._grains: deque[_Grain] = deque(maxlen=_NUM_REMEMBERED)
         self._echoes = np.zeros(_TENTHS_REMEMBERED + 2)  # samples that came again, by lag
 
-    def costs_db(self, sources: Places, starts: Places, length: int, place: int, neighbor: _Grain | None) -> Array:
-        """For each candidate: how much of it was heard lately, and how much it adds to a lag's echo.
+    def costs_db(self, sources: Places, starts: Places, lengths: Places, places: Places) -> Array:
+        """For each candidate: whether the last grain is heard again, how lately others were, and the worst echo.
 
         Args:
             sources: of the candidates.
-            starts: of the candidates.
-            length: of all of them.
-            place: where in the result.
-            neighbor: another grain that it will lie beside, besides the last one.
+            starts: where they begin in their sources.
+            lengths: of the candidates.
+            places: where they lie in the result.
         """
         if not self._grains:
             return np.zeros(len(sources))
-        shared, lags = self._compared(sources, starts, length, place)
-        ages = np.arange(len(self._grains), 0, -1)
-        again = shared @ (1.0 / ages**1.5) / length + (shared[:, -1] > 0)
-        if neighbor is not None:
-            ends = np.minimum(starts + length, neighbor.start + neighbor.length)
-            again += (sources == neighbor.source) & (ends > np.maximum(starts, neighbor.start))
-        echoes = (self._echoes[lags] + shared) / np.maximum(self._num_samples - lags * self._tenth, length)
-        echo = np.max(echoes * (shared > 0), axis=1)
-        cost: Array = _AGAIN_COST_DB * again + _ECHO_COST_DB * echo
-        return cost
+        shared, lags = self._compared(sources, starts, lengths, places)
+        ages = np.maximum(np.arange(len(self._grains) - 1, -1, -1), 1)
+        again = shared @ (1.0 / ages**1.5) / lengths
+        left = np.maximum(self._num_samples - lags * self._tenth, lengths[:, np.newaxis])
+        echo = np.max((self._echoes[lags] + shared) / left * (shared > 0), axis=1)
+        costs_db: Array = _NEIGHBOR_COST_DB * (shared[:, -1] > 0) + _AGAIN_COST_DB * again + _ECHO_COST_DB * echo
+        return costs_db
 
     def add(self, grain: _Grain) -> None:
-        """Remember a grain that was chosen."""
+        """Remember what was chosen."""
         if self._grains:
-            shared, lags = self._compared(np.array([grain.source]), np.array([grain.start]), grain.length, grain.place)
+            shared, lags = self._compared(*(np.array([value]) for value in grain[:4]))
             for near in (-1, 0, 1):
                 np.add.at(self._echoes, np.clip(lags[0] + near, 0, _TENTHS_REMEMBERED + 1), shared[0])
             self._echoes[-1] = 0.0  # whatever is longer ago
         self._grains.append(grain)
 
-    def _compared(self, sources: Places, starts: Places, length: int, place: int) -> tuple[Places, Places]:
+    def _compared(self, sources: Places, starts: Places, lengths: Places, places: Places) -> tuple[Places, Places]:
         """What candidates share with each grain so far, and how much later they are heard, in tenths of a second."""
         old_sources, old_starts, old_lengths, old_places = np.array([grain[:4] for grain in self._grains]).T
-        sources, starts = sources[:, np.newaxis], starts[:, np.newaxis]
-        shared = np.minimum(starts + length, old_starts + old_lengths) - np.maximum(starts, old_starts)
-        shared = np.maximum(shared, 0) * (sources == old_sources)
-        lags = ((place - starts) - (old_places - old_starts)) // self._tenth
+        shared = _shared(
+            *(values[:, np.newaxis] for values in (sources, starts, lengths)), old_sources, old_starts, old_lengths
+        )
+        lags = ((places - starts)[:, np.newaxis] - (old_places - old_starts)) // self._tenth
         return shared, np.clip(lags, 0, _TENTHS_REMEMBERED + 1)
+
+
+def _shared(
+    sources: Places, starts: Places, lengths: Places, other_sources: Places, other_starts: Places, other_lengths: Places
+) -> Places:
+    """How many samples of their sources pieces have in common with other ones."""
+    stops, other_stops = starts + lengths, other_starts + other_lengths
+    shared: Places = np.maximum(np.minimum(stops, other_stops) - np.maximum(starts, other_starts), 0)
+    return shared * (sources == other_sources)
 
 
 def _resynthesize(pool: _Pool, num_samples: int, *, loop: bool, rng: np.random.Generator) -> Iterator[Samples]:
@@ -276,8 +286,8 @@ def _resynthesize(pool: _Pool, num_samples: int, *, loop: bool, rng: np.random.G
     A loop is cut just after the first grain has faded in, so that only that head must be kept for the end, where the
     last grain joins it.
     """
-    past = _Past(pool)
-    first = grain = _Grain(0, 0, 0, 0, 0.0)
+    past = _Past(num_samples, pool.rate_hz)
+    first = grain = _Grain(0, 0, 0, 0)
     head = tail = np.empty((pool.sources[0].shape[0], 0), np.float32)
     place = 0
     while place < num_samples:
@@ -316,7 +326,8 @@ def _choose(
     gains_db = pool.gains_db(sources, starts, length)
     begins_db = pool.fade_levels_db(sources, starts) + gains_db[:, np.newaxis]
     ends_db = pool.fade_levels_db(sources, starts + length) + gains_db[:, np.newaxis]
-    costs_db = past.costs_db(sources, starts, length, place, after)
+    lengths = np.full(len(starts), length)
+    costs_db = past.costs_db(sources, starts, lengths, np.full(len(starts), place))
     if before is not None:
         left_db = pool.fade_levels_db(np.array([before.source]), np.array([before.start + before.length]))
         costs_db = costs_db + np.abs(begins_db - (left_db + before.gain_db)).mean(axis=1)
@@ -325,6 +336,7 @@ def _choose(
     else:
         reached_db = pool.fade_levels_db(np.array([after.source]), np.array([after.start])) + after.gain_db
         costs_db = costs_db + np.abs(ends_db - reached_db).mean(axis=1)
+        costs_db = costs_db + _NEIGHBOR_COST_DB * (_shared(sources, starts, lengths, *after[:3]) > 0)
     best = int(np.argmin(costs_db))
     return _Grain(int(sources[best]), int(starts[best]), length, place, float(gains_db[best]))
 
@@ -452,29 +464,26 @@ def _scheduled(
     rng: np.random.Generator,
 ) -> Iterator[Samples]:
     """Phrases over their background, which alone goes over a loop's seam."""
-    sizes = np.array([phrase.samples.shape[1] * (1.0 + 2 * _MAX_RATE_CHANGE) for phrase in phrases])
-    waiting: list[int] = []
-    first = last = -1
+    past = _Past(num_samples, rate_hz)
+    sizes = np.array([phrase.samples.shape[1] for phrase in phrases])
+    longest = np.ceil(sizes * (1.0 + _MAX_RATE_CHANGE)).astype(np.int64) + 1
+    first = -1
     missing = num_samples
     while True:
-        gap = round(pause * rng.uniform(0.4, 1.6))
-        room = missing - gap
-        barred = {last} | ({first} if loop and room < 2 * (sizes.max() + pause) else set())
-        if len(phrases) == 1:
-            barred = set()
-        if not waiting:
-            waiting = rng.permutation(len(phrases)).tolist()
-        allowed = [index for index in waiting if index not in barred and sizes[index] < room]
-        if not allowed:
-            allowed = [index for index in range(len(phrases)) if index not in barred and sizes[index] < room]
-        if not allowed:
+        which = rng.integers(0, len(phrases), _NUM_CANDIDATES)
+        gaps = np.rint(pause * rng.uniform(0.4, 1.6, _NUM_CANDIDATES)).astype(np.int64)
+        left = missing - gaps - longest[which]
+        costs_db = past.costs_db(which, np.zeros_like(which), sizes[which], num_samples - missing + gaps)
+        if loop:  # what is perhaps the last one should not be the first one again
+            costs_db = costs_db + _NEIGHBOR_COST_DB * ((which == first) & (left < longest.min() + 1.6 * pause))
+        best = int(np.argmin(np.where(left >= 0, costs_db, np.inf)))
+        if left[best] < 0:
             break
-        last = allowed[0]
-        first = last if first < 0 else first
-        if last in waiting:
-            waiting.remove(last)
+        chosen, gap = int(which[best]), int(gaps[best])
+        first = chosen if first < 0 else first
         yield background.read(gap)
-        samples, (fade_in, fade_out) = _varied(phrases[last], rate_hz, rng)
+        past.add(_Grain(chosen, 0, int(sizes[chosen]), num_samples - missing + gap))
+        samples, (fade_in, fade_out) = _varied(phrases[chosen], rate_hz, rng)
         under = background.read(samples.shape[1])
         samples[:, :fade_in] = crossfade(under[:, :fade_in], samples[:, :fade_in])
         samples[:, -fade_out:] = crossfade(samples[:, -fade_out:], under[:, -fade_out:])

@@ -80,6 +80,14 @@ class Jobs:
             job_id,
         )
 
+    async def put_back(self, job_id: str) -> bool:
+        """Running -> queued again after a stop in order, which is no failed attempt."""
+        return await self._changed(
+            "UPDATE jobs SET status = 'queued', started_at = NULL, attempts = max(0, attempts - 1) "
+            "WHERE id = ? AND status = 'running' RETURNING id",
+            job_id,
+        )
+
     async def finish(
         self, job_id: str, at: datetime, *, recipe: Recipe, clip_name: str | None, facts: Mapping[str, Any]
     ) -> bool:

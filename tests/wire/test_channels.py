@@ -72,7 +72,7 @@ def test_a_deleted_card_is_replaced(world: World, place: Place, backdate: float)
     found = job_id(record["message"])
     (message,) = world.until(lambda: world.of_job(found, place.channel))
     assert len(names(message)) == 2
-    assert labels(message) == RESULT_LABELS
+    assert [label for label in labels(message) if label != "Mix"] == RESULT_LABELS  # SLOW has several layers
     world.wait_until_delivered(found)
     assert len(world.messages(place.channel)) == 1
     world.press(message, "Delete", place.ann)

@@ -8,9 +8,9 @@ The measure is the highest autocorrelation of what is heard: levels in 20 bands 
 A take that is simply repeated has 1.0; a recording has what chance and its own rhythm give it; 0.15 is the limit here.
 
 First table: takes of 10 s at 16 kHz, cut from recordings (where the folder is given) and from procedural textures, made
-into 60 and 600 s: by plain repetition, and by `extend` from one to four takes, the worst of three seeds. A recording's
-own measure stands beside them, of its first 60 s and of all of it. A rhythm is no fault: crickets and trains have one,
-and what counts is what is added to it. Second table: 600 s from the procedural engine itself.
+into 60 and 600 s: by plain repetition, and by `extend` from one to four takes, the worst of three seeds. Beside them
+stands what the recording or the texture has of its own, in its first 60 s and in all of it: crickets and trains have a
+rhythm, which is no fault, and what counts is what is added to it. Second table: 600 s from the procedural engine.
 """
 
 from __future__ import annotations
@@ -110,13 +110,10 @@ def recorded(name: str) -> Clip | None:
     return _mono(samples.T, rate_hz)
 
 
-def textures(family: str, variant: str) -> list[Clip]:
-    """Takes of a texture, each of another seed."""
+def texture(family: str, variant: str, duration_s: int, seed: int) -> Clip:
+    """A procedural texture at 16 kHz in mono."""
     params = TextureParams(family=family, variant=variant)
-    return [
-        _mono(render_texture(params, TAKE_S * 48_000, 48_000, seed, lambda _: True), 48_000)
-        for seed in range(MAX_TAKES)
-    ]
+    return _mono(render_texture(params, duration_s * 48_000, 48_000, seed, lambda _: True), 48_000)
 
 
 def main() -> None:
@@ -126,9 +123,9 @@ def main() -> None:
         _print_engine(wanted[1:])
         return
     heads = "".join(f"{num:5}" for num in range(1, MAX_TAKES + 1))
-    print(f"{'':36}{'recorded':>13}" + "".join(f"{f'{length} s: plain':>15}{heads}" for length in LENGTHS_S))
+    print(f"{'':36}{'own':>13}" + "".join(f"{f'{length} s: plain':>15}{heads}" for length in LENGTHS_S))
     for role, name, whole, takes in _sources(wanted):
-        own = "" if whole is None else f"{repetition(_start(whole, 60)):.2f} {repetition(whole):.2f}"
+        own = f"{repetition(_start(whole, LENGTHS_S[0])):.2f} {repetition(whole):.2f}"
         print(f"{f'{role} {name}':36}{own:>13}", end="")
         for length_s in LENGTHS_S:
             plain = np.tile(takes[0].samples, round(length_s / takes[0].duration_s))
@@ -138,8 +135,8 @@ def main() -> None:
         print()
 
 
-def _sources(wanted: Sequence[str]) -> Iterator[tuple[Role, str, Clip | None, list[Clip]]]:
-    """Role, name, the recording, and takes."""
+def _sources(wanted: Sequence[str]) -> Iterator[tuple[Role, str, Clip, list[Clip]]]:
+    """Role, name, something that was not extended, and takes."""
     for role, names in RECORDINGS.items():
         for name in names:
             whole = recorded(name) if not wanted or name in wanted else None
@@ -148,7 +145,8 @@ def _sources(wanted: Sequence[str]) -> Iterator[tuple[Role, str, Clip | None, li
     for role, kinds in TEXTURES.items():
         for family, variant in kinds:
             if not wanted or family in wanted or variant in wanted:
-                yield role, f"{family} {variant}", None, textures(family, variant)
+                takes = [texture(family, variant, TAKE_S, seed) for seed in range(MAX_TAKES)]
+                yield role, f"{family} {variant}", texture(family, variant, LENGTHS_S[0], MAX_TAKES), takes
 
 
 def _cut(whole: Clip) -> list[Clip]:

@@ -18,6 +18,8 @@ from ambientgen.audio.sound import BLOCK_SAMPLES, blocks_of, read_around
 
 Array = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
+#: Of pieces: which source, from where in it, and how long.
+_Pieces = tuple[Places | int, Places | int, Places | int]
 
 #: More takes than this no longer lower what is measured (`benchmarks/repetition.py`), and each costs an engine's time.
 MAX_TAKES = 4
@@ -265,19 +267,19 @@ class _Past:
         """What candidates share with each grain so far, and how much later they are heard, in tenths of a second."""
         old_sources, old_starts, old_lengths, old_places = np.array([grain[:4] for grain in self._grains]).T
         shared = _shared(
-            *(values[:, np.newaxis] for values in (sources, starts, lengths)), old_sources, old_starts, old_lengths
+            (sources[:, np.newaxis], starts[:, np.newaxis], lengths[:, np.newaxis]),
+            (old_sources, old_starts, old_lengths),
         )
         lags = ((places - starts)[:, np.newaxis] - (old_places - old_starts)) // self._tenth
         return shared, np.clip(lags, 0, _TENTHS_REMEMBERED + 1)
 
 
-def _shared(
-    sources: Places, starts: Places, lengths: Places, other_sources: Places, other_starts: Places, other_lengths: Places
-) -> Places:
+def _shared(some: _Pieces, others: _Pieces) -> Places:
     """How many samples of their sources pieces have in common with other ones."""
-    stops, other_stops = starts + lengths, other_starts + other_lengths
-    shared: Places = np.maximum(np.minimum(stops, other_stops) - np.maximum(starts, other_starts), 0)
-    return shared * (sources == other_sources)
+    (sources, starts, lengths), (other_sources, other_starts, other_lengths) = some, others
+    stops = np.minimum(starts + lengths, other_starts + other_lengths)
+    shared: Places = np.maximum(stops - np.maximum(starts, other_starts), 0) * (sources == other_sources)
+    return shared
 
 
 def _resynthesize(pool: _Pool, num_samples: int, *, loop: bool, rng: np.random.Generator) -> Iterator[Samples]:
@@ -336,7 +338,7 @@ def _choose(
     else:
         reached_db = pool.fade_levels_db(np.array([after.source]), np.array([after.start])) + after.gain_db
         costs_db = costs_db + np.abs(ends_db - reached_db).mean(axis=1)
-        costs_db = costs_db + _NEIGHBOR_COST_DB * (_shared(sources, starts, lengths, *after[:3]) > 0)
+        costs_db = costs_db + _NEIGHBOR_COST_DB * (_shared((sources, starts, lengths), after[:3]) > 0)
     best = int(np.argmin(costs_db))
     return _Grain(int(sources[best]), int(starts[best]), length, place, float(gains_db[best]))
 

@@ -97,7 +97,7 @@ def test_the_client_is_told_the_limits(world: World, place: Place) -> None:
         {"scene": "x" * 501},
         {"scene": "xx"},
         {"duration": 1},
-        {"duration": 121},
+        {"duration": 601},
         {"steps": 9},
         {"steps": 201},
         {"seed": -1},
